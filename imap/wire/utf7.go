@@ -95,7 +95,9 @@ func decodeShift(out *strings.Builder, coded string) bool {
 		out.WriteByte('&')
 		return true
 	}
-	// The decoder of encoding/base64 skips CR and LF; plainPrefix has excluded both.
+	if strings.ContainsAny(coded, "\r\n") { // which encoding/base64 would skip
+		return false
+	}
 	raw, err := utf7Base64.DecodeString(coded)
 	if err != nil || len(raw)%2 != 0 {
 		return false
