@@ -1,0 +1,108 @@
+package raft
+
+import (
+	"errors"
+	"log/slog"
+	"math"
+	"os"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+)
+
+// Limits that are not settings, because every node of a cluster must agree on them or because they protect this package.
+const (
+	// MaxProposalBytes is the largest proposal accepted. Larger things are sent in parts, ahead of the command that uses them.
+	MaxProposalBytes = 4 << 20
+	// maxApplyBytes and maxApplyEntries bound what one call of StateMachine.Apply is handed, unless one entry is larger.
+	maxApplyBytes   = 8 << 20
+	maxApplyEntries = 512
+)
+
+// Defaults of Config.
+const (
+	DefaultLogBytes      = 64 << 20
+	DefaultSnapshotBytes = 64 << 20
+	DefaultSegmentBytes  = 32 << 20
+	DefaultInflightBytes = 16 << 20
+	DefaultHeartbeat     = 250 * time.Millisecond
+	DefaultLease         = 200 * time.Millisecond
+)
+
+// Config says where a node lives and how it behaves. Zero values mean the defaults.
+type Config struct {
+	// Dir holds the log, the vote and the snapshot marker. It is created with mode 0700.
+	Dir string
+	// NodeID names this node in the cluster. It is stable and never used again for another.
+	NodeID string
+	// Logger receives this node's messages; nil discards them. What the Raft library calls info is debug here.
+	Logger *slog.Logger
+	// LogBytes of the newest entries are kept after a snapshot so that a follower can catch up from the log.
+	// Only whole segments are given back to the disk.
+	LogBytes int64
+	// SnapshotBytes of new entries make the node persist its state and truncate the log.
+	SnapshotBytes int64
+	// SegmentBytes is the size of one log file, preallocated. A file can exceed it by one batch.
+	SegmentBytes int
+	// InflightBytes bounds the proposals that are under way; further callers of Propose wait.
+	InflightBytes int64
+	// MinFreeBytes of the disk are left alone: below it proposals get ErrDiskFull. 0 switches the check off.
+	MinFreeBytes uint64
+	// HeartbeatTimeout is how long a follower waits for its leader before it stands for election (1 to 2 times, random).
+	HeartbeatTimeout time.Duration
+	// ElectionTimeout is how long a candidate waits for votes; at least HeartbeatTimeout.
+	ElectionTimeout time.Duration
+	// LeaseTimeout is how long a leader goes on without a majority; at most HeartbeatTimeout.
+	LeaseTimeout time.Duration
+	// Failpoint is for tests: it is called at each of Sites, and an error it returns becomes that operation's error.
+	Failpoint func(site string) error
+}
+
+// withDefaults returns c with its zero values filled in, or says what is wrong with it.
+func (c Config) withDefaults() (Config, error) {
+	if c.Dir == "" || c.NodeID == "" {
+		return c, errors.New("Dir and NodeID are required")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	setDefault(&c.LogBytes, DefaultLogBytes)
+	setDefault(&c.SnapshotBytes, DefaultSnapshotBytes)
+	setDefault(&c.SegmentBytes, DefaultSegmentBytes)
+	setDefault(&c.InflightBytes, DefaultInflightBytes)
+	setDefault(&c.HeartbeatTimeout, DefaultHeartbeat)
+	setDefault(&c.ElectionTimeout, c.HeartbeatTimeout)
+	setDefault(&c.LeaseTimeout, min(DefaultLease, c.HeartbeatTimeout))
+	// One proposal of the largest size must fit, or it would wait for ever.
+	c.InflightBytes = max(c.InflightBytes, MaxProposalBytes)
+	if c.Failpoint == nil {
+		c.Failpoint = func(string) error { return nil }
+	}
+	return c, os.MkdirAll(c.Dir, 0o700)
+}
+
+func setDefault[T int | int64 | time.Duration](field *T, value T) {
+	if *field <= 0 {
+		*field = value
+	}
+}
+
+// library returns the Raft library's configuration.
+func (c Config) library() *hraft.Config {
+	lib := hraft.DefaultConfig()
+	lib.LocalID = hraft.ServerID(c.NodeID)
+	lib.Logger = newLibraryLogger(c.Logger)
+	lib.HeartbeatTimeout = c.HeartbeatTimeout
+	lib.ElectionTimeout = c.ElectionTimeout
+	lib.LeaderLeaseTimeout = c.LeaseTimeout
+	// Group commit: whatever has queued while the last batch was being fsynced becomes the next one.
+	lib.BatchApplyCh = true
+	lib.MaxAppendEntries = maxApplyEntries
+	lib.NoLegacyTelemetry = true
+	lib.ShutdownOnRemove = false
+	// The state is its own snapshot: nothing to restore at the start, and we decide when to take one.
+	lib.NoSnapshotRestoreOnStart = true
+	lib.SnapshotInterval = 365 * 24 * time.Hour
+	lib.SnapshotThreshold = math.MaxUint64
+	return lib
+}

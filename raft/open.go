@@ -1,0 +1,178 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	hraft "github.com/hashicorp/raft"
+)
+
+// Bootstrap writes the first configuration of a new cluster into an empty folder: this node alone. It is done once in the
+// life of a cluster; other nodes join. ErrBootstrapped if the folder has a log already. If the process ends in the middle,
+// Bootstrap can be called again.
+func Bootstrap(cfg Config) error {
+	const op = "bootstrap"
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return &Error{Op: op, Kind: kindOf(err), Cause: err}
+	}
+	lock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	log, err := openStores(cfg, nil, newFaults(cfg.Logger), context.Background())
+	if err != nil {
+		return &Error{Op: op, Kind: kindOf(err), Cause: err}
+	}
+	err = writeFirst(cfg, log)
+	if closeErr := log.close(); err == nil {
+		err = closeErr
+	}
+	if err == nil || errors.Is(err, ErrBootstrapped) {
+		return err
+	}
+	return &Error{Op: op, Kind: kindOf(err), Cause: err}
+}
+
+// writeFirst writes what raft.BootstrapCluster does, in an order that can be repeated: term first, then entry 1. The
+// library's own refuses to go on after a crash between the two.
+func writeFirst(cfg Config, log *logStore) error {
+	if log.last.Load() > 0 || log.markers.last().Index > 0 {
+		return &Error{Op: "bootstrap", Kind: ErrBootstrapped, Hint: cfg.Dir + " has a log"}
+	}
+	if err := log.SetUint64([]byte(keyCurrentTerm), 1); err != nil {
+		return err
+	}
+	alone := hraft.Configuration{Servers: []hraft.Server{{
+		Suffrage: hraft.Voter, ID: hraft.ServerID(cfg.NodeID), Address: hraft.ServerAddress(cfg.NodeID),
+	}}}
+	return log.StoreLog(&hraft.Log{Index: 1, Term: 1, Type: hraft.LogConfiguration, Data: hraft.EncodeConfiguration(alone)})
+}
+
+// openStores opens the marker and the log of cfg.Dir.
+func openStores(cfg Config, sm StateMachine, f *faults, stop context.Context) (*logStore, error) {
+	m, err := openMarkers(cfg.Dir, cfg.Failpoint, sm)
+	if err != nil {
+		return nil, err
+	}
+	return openLog(cfg, m, f, stop)
+}
+
+// Open starts the node whose log is in cfg.Dir with the state sm. It returns as soon as the log is readable; the node is
+// useful once Ready returns nil. sm must be used by nobody else for writing until Close has returned.
+//
+// State and log are checked against each other first: ErrMismatch if entries that the state lacks are gone from the log, or
+// if the state holds entries that the log never had.
+func Open(cfg Config, sm StateMachine) (*Node, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, &Error{Op: "open", Kind: kindOf(err), Cause: err}
+	}
+	lock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	n, err := open(cfg, sm, lock)
+	if err != nil {
+		_ = lock.Close()
+		var typed *Error
+		if errors.As(err, &typed) {
+			return nil, err
+		}
+		return nil, &Error{Op: "open", Kind: kindOf(err), Cause: err}
+	}
+	return n, nil
+}
+
+func open(cfg Config, sm StateMachine, lock *os.File) (*Node, error) {
+	n := newNode(cfg, sm, lock)
+	var err error
+	if n.log, err = openStores(cfg, sm, n.faults, n.stop); err != nil {
+		return nil, err
+	}
+	if err = n.reconcile(sm.Applied()); err == nil {
+		err = n.start()
+	}
+	if err != nil {
+		n.cancel()
+		_ = n.log.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// reconcile decides from which entry the log is replayed, given what the state has.
+func (n *Node) reconcile(applied uint64) error {
+	mark, last := n.log.markers.last(), n.log.last.Load()
+	switch {
+	case last == 0 && mark.Index == 0:
+		return &Error{Op: "open", Kind: ErrNotBootstrapped, Hint: "set this node up, or join it to a cluster"}
+	case applied > max(last, mark.Index):
+		return &Error{Op: "open", Kind: ErrMismatch, Hint: "restore the log that belongs to this state",
+			Cause: fmt.Errorf("the state has entry %d, the log ends at %d", applied, max(last, mark.Index))}
+	case applied >= mark.State:
+		return nil // replays from the marker; what the state has of that is skipped
+	}
+	first, err := n.log.FirstIndex()
+	if err != nil {
+		return err
+	}
+	if first == 1 && applied == 0 {
+		n.log.markers.replayAll = true
+		return nil
+	}
+	var entry hraft.Log
+	if first == 0 || first > applied || n.log.GetLog(applied, &entry) != nil {
+		return &Error{Op: "open", Kind: ErrMismatch, Hint: "restore the state that belongs to this log",
+			Cause: fmt.Errorf("the state ends at entry %d, was durable up to %d, and the log starts at %d", applied, mark.State, first)}
+	}
+	n.cfg.Logger.Warn("the state is older than it was; replaying the log into it", "from", applied, "marker", mark.Index)
+	n.log.markers.floor, n.log.markers.floorTerm = applied, entry.Term
+	return nil
+}
+
+// startRaft starts the library. It panics if it cannot read its log, which here is an error like any other.
+func (n *Node) startRaft(transport hraft.Transport) (r *hraft.Raft, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("start: %v", p)
+			if cause, ok := p.(error); ok {
+				err = fmt.Errorf("start: %w", cause)
+			}
+		}
+	}()
+	return hraft.NewRaft(n.cfg.library(), n.applier, n.log, n.log, n.log.markers, transport)
+}
+
+// start runs the library and this node's own goroutines.
+func (n *Node) start() error {
+	address, transport := hraft.NewInmemTransport(hraft.ServerAddress(n.cfg.NodeID))
+	r, err := n.startRaft(transport)
+	if err != nil {
+		return err
+	}
+	n.raft = r
+	n.log.running.Store(true)
+	n.background.Go(n.watchLeadership)
+	n.background.Go(n.snapshotLoop)
+	servers := r.GetConfiguration().Configuration().Servers
+	if len(servers) == 1 && servers[0].ID == hraft.ServerID(n.cfg.NodeID) {
+		n.background.Go(func() { n.electNow(address, transport) })
+	}
+	return nil
+}
+
+// electNow makes a node that is alone stand for election at once: nobody else could be leading, so there is nothing to wait
+// for.
+func (n *Node) electNow(self hraft.ServerAddress, transport *hraft.InmemTransport) {
+	_, starter := hraft.NewInmemTransport("")
+	starter.Connect(self, transport)
+	defer starter.Close()
+	request := &hraft.TimeoutNowRequest{RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax}}
+	if err := starter.TimeoutNow(hraft.ServerID(n.cfg.NodeID), self, request, &hraft.TimeoutNowResponse{}); err != nil {
+		n.cfg.Logger.Debug("raft: no early election", "error", err)
+	}
+}

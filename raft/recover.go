@@ -1,0 +1,129 @@
+package raft
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// raft-wal's segment file: a header, then frames padded to 8 bytes. A frame starts with its type, three zero bytes and its
+// length; a commit frame has, for a length, the CRC-32C of everything since the commit frame before it.
+const (
+	segmentHeaderBytes = 32
+	frameHeaderBytes   = 8
+
+	frameEntry  = 1
+	frameIndex  = 2
+	frameCommit = 3
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// tailScan is what the newest segment holds for certain.
+type tailScan struct {
+	entries    int    // entries covered by a valid commit
+	end        int64  // offset behind the last valid commit
+	indexStart uint64 // offset of the index block that seals the segment, or 0
+}
+
+// scanTail reads a segment from its start and checks every batch. A batch that does not check is the one that was being
+// written when the power went, and is left out; if a later batch does check, fsynced bytes have changed and it is ErrCorrupt.
+func scanTail(file *os.File) (tailScan, error) {
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return tailScan{}, err
+	}
+	s := frameScanner{crc: crc32.New(castagnoli), size: size, in: bufio.NewReaderSize(io.NewSectionReader(file, 0, size), 256<<10)}
+	if !s.take(segmentHeaderBytes) {
+		return tailScan{}, s.err
+	}
+	var good, seen tailScan
+	torn := false
+	for {
+		kind, value, ok := s.frame()
+		if !ok {
+			return good, s.err
+		}
+		switch kind {
+		case frameEntry:
+			seen.entries++
+		case frameIndex:
+			seen.indexStart = uint64(s.offset) - uint64(padded(value))
+		case frameCommit:
+			seen.end = s.offset
+			if value == s.sum && torn {
+				return good, fmt.Errorf("%w: %s: a batch before offset %d does not match its checksum", ErrCorrupt, file.Name(), s.offset)
+			}
+			if torn = torn || value != s.sum; !torn {
+				good = seen
+			}
+		}
+	}
+}
+
+// frameScanner walks over frames and keeps the checksum since the last commit.
+type frameScanner struct {
+	in     *bufio.Reader
+	crc    hash.Hash32
+	offset int64
+	size   int64
+	sum    uint32 // the checksum up to the commit frame just read
+	err    error
+}
+
+// take passes over n bytes and reports whether they were all there.
+func (s *frameScanner) take(n int64) bool {
+	if n > s.size-s.offset {
+		return false
+	}
+	_, s.err = io.CopyN(s.crc, s.in, n)
+	s.offset += n
+	return s.err == nil
+}
+
+// frame passes over one frame and returns its type, and its length or checksum. It returns false at the end of what was
+// written: at zeros, at the end of the file, or at something that is not a frame.
+func (s *frameScanner) frame() (kind byte, value uint32, ok bool) {
+	header, err := s.in.Peek(frameHeaderBytes)
+	if err != nil {
+		return 0, 0, false
+	}
+	kind, value = header[0], binary.LittleEndian.Uint32(header[4:])
+	switch kind {
+	case frameEntry, frameIndex:
+		return kind, value, s.take(frameHeaderBytes + padded(value))
+	case frameCommit:
+		s.sum = s.crc.Sum32()
+		ok = s.take(frameHeaderBytes)
+		s.crc.Reset()
+		return kind, value, ok
+	}
+	return 0, 0, false
+}
+
+func padded(n uint32) int64 { return (int64(n) + 7) &^ 7 }
+
+// trimTail makes a segment hold nothing behind its last valid commit. raft-wal would write the next batch over a torn one
+// and later take what is left of it, which may be bytes chosen by whoever sent a mail, for frames of its own.
+func trimTail(file *os.File, scan tailScan) error {
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil || size <= scan.end {
+		return err
+	}
+	// Keeps the blocks, where the file system can: the log must be able to grow while the disk is full.
+	err = unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_ZERO_RANGE, scan.end, size-scan.end)
+	if err != nil {
+		if err = file.Truncate(scan.end); err != nil {
+			return err
+		}
+		// Best effort: raft-wal does well without preallocation, only slower.
+		_ = unix.Fallocate(int(file.Fd()), 0, scan.end, size-scan.end)
+	}
+	return file.Sync()
+}
