@@ -1,0 +1,93 @@
+package web
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
+)
+
+// The limits of the HTTP server.
+const (
+	MaxConnections    = 512 // at once, of each listener; more wait
+	MaxHeaderBytes    = 64 << 10
+	ReadHeaderTimeout = 10 * time.Second // for a request's header
+	ReadTimeout       = 30 * time.Second // for a whole request
+	WriteTimeout      = time.Minute      // for an answer
+	IdleTimeout       = 2 * time.Minute  // between two requests of a connection
+	MaxScrapes        = 4                // answers to /metrics being made at once; beyond: 503
+)
+
+// Config is what a [Server] reports.
+type Config struct {
+	Logger *slog.Logger // nil: nothing is logged
+	// Ready says what keeps the node from its work, or nil. It is called for each
+	// /readyz, must be quick and must not wait.
+	Ready func() error
+	// Collectors are the node's figures; those of Go and of the process are added.
+	Collectors []prometheus.Collector
+}
+
+// Server answers HTTP requests.
+type Server struct {
+	http *http.Server
+}
+
+// NewServer returns a server that serves nothing yet. It fails when two
+// collectors have a name in common.
+func NewServer(cfg Config) (*Server, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	registry := prometheus.NewRegistry()
+	own := []prometheus.Collector{
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	}
+	for _, c := range append(own, cfg.Collectors...) {
+		if err := registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return &Server{http: &http.Server{
+		Handler:           handler(cfg, registry),
+		ReadHeaderTimeout: ReadHeaderTimeout,
+		ReadTimeout:       ReadTimeout,
+		WriteTimeout:      WriteTimeout,
+		IdleTimeout:       IdleTimeout,
+		MaxHeaderBytes:    MaxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+	}}, nil
+}
+
+func handler(cfg Config, registry *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", healthz)
+	mux.HandleFunc("GET /readyz", readyz(cfg.Ready))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog:            slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
+		MaxRequestsInFlight: MaxScrapes,
+	}))
+	return mux
+}
+
+// Serve answers the connections of l until Shutdown, and then returns [http.ErrServerClosed].
+func (s *Server) Serve(l net.Listener) error {
+	return s.http.Serve(netutil.LimitListener(l, MaxConnections))
+}
+
+// Shutdown stops accepting and waits for the requests under way; when ctx ends
+// first, it cuts them off and returns ctx's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		s.http.Close()
+	}
+	return err
+}

@@ -1,0 +1,159 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// serve starts a server on loopback and returns its URL.
+func serve(t *testing.T, cfg Config) string {
+	t.Helper()
+	s, err := NewServer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	t.Cleanup(func() {
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("Serve = %v", err)
+		}
+	})
+	return "http://" + l.Addr().String()
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+func TestHealthAndReadiness(t *testing.T) {
+	var reason error
+	url := serve(t, Config{Ready: func() error { return reason }})
+	tests := []struct {
+		path   string
+		reason error
+		status int
+		body   string
+	}{
+		{"/healthz", nil, 200, "ok\n"},
+		{"/readyz", nil, 200, "ready\n"},
+		{"/healthz", errors.New("no leader is known"), 200, "ok\n"},
+		{"/readyz", errors.New("no leader is known"), 503, "no leader is known\n"},
+	}
+	for _, test := range tests {
+		reason = test.reason
+		if status, body := get(t, url+test.path); status != test.status || body != test.body {
+			t.Errorf("%s with %v: %d %q", test.path, test.reason, status, body)
+		}
+	}
+	if status, _ := get(t, url+"/nothing"); status != 404 {
+		t.Errorf("/nothing: %d", status)
+	}
+}
+
+func TestReadyIsOnlyRead(t *testing.T) {
+	url := serve(t, Config{Ready: func() error { return nil }})
+	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
+		response, err := http.Post(url+path, "text/plain", strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusMethodNotAllowed {
+			t.Errorf("POST %s: %d", path, response.StatusCode)
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	counter := prometheus.NewCounter(prometheus.CounterOpts{Name: "trivet_tests_total", Help: "Tests."})
+	counter.Add(3)
+	url := serve(t, Config{Ready: func() error { return nil }, Collectors: []prometheus.Collector{counter}})
+	status, body := get(t, url+"/metrics")
+	if status != 200 {
+		t.Fatalf("status %d", status)
+	}
+	for _, want := range []string{"trivet_tests_total 3\n", "go_goroutines ", "process_open_fds "} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %q in the metrics", want)
+		}
+	}
+}
+
+func TestCollectorsMustDiffer(t *testing.T) {
+	counter := prometheus.NewCounter(prometheus.CounterOpts{Name: "twice", Help: "Twice."})
+	if _, err := NewServer(Config{Collectors: []prometheus.Collector{counter, counter}}); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestOversizedHeaderIsRefused(t *testing.T) {
+	url := serve(t, Config{Ready: func() error { return nil }})
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/healthz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-Large", strings.Repeat("x", MaxHeaderBytes+8<<10)) // net/http adds 4 KiB of slack
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("status %d", response.StatusCode)
+	}
+}
+
+func TestShutdownCutsOff(t *testing.T) {
+	s, err := NewServer(Config{Ready: func() error { select {} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Serve(l)
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond) // let the request arrive; the test holds without it, too
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown = %v", err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Error("the request is answered")
+	}
+}
