@@ -160,7 +160,7 @@ type Range struct {
 }
 
 // Fields chooses what [Store.Items] reads of each message. UID, flags,
-// keywords, modification sequence, dates, size and ids always come.
+// keywords, modification sequence, internal and save date, size and ids always come.
 type Fields uint8
 
 // What [Store.Items] reads on request.
@@ -169,6 +169,7 @@ const (
 	FieldBodyStructure                    // Item.BodyStructure
 	FieldStructure                        // Item.Structure
 	FieldPreview                          // Item.Preview
+	FieldSentDate                         // Item.SentDate
 )
 
 // Item is a message as one mailbox shows it.

@@ -1,0 +1,225 @@
+package storage
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"math"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// Checksum is the digest of the logical state. Two nodes that applied the same
+// commands have the same one, whatever their files look like.
+type Checksum struct {
+	Index  uint64            `json:"index"` // last command contained
+	Sum    string            `json:"sum"`   // SHA-256 over the tables', hexadecimal
+	Tables map[string]string `json:"tables"`
+}
+
+// checksumTables are the tables of mail.db and the keys they are read by.
+var checksumTables = [...]struct{ name, order string }{
+	{"account", "id"}, {"alias", "id"}, {"alias_target", "alias_id, target"}, {"credential", "account_id"}, {"domain", "id"},
+	{"expunged", "mailbox_id, modseq, uid"}, {"mailbox", "id"}, {"mailbox_message", "mailbox_id, uid"}, {"message", "id"},
+	{"pack", "id"}, {"part", "hash, n"}, {"request", `"index"`}, {"subscription", "account_id, name"},
+}
+
+// Checksum reads the whole directory and index, in one read transaction, and
+// digests it. Bodies count by the hashes recorded of them; see [Store.Verify].
+func (s *Store) Checksum(ctx context.Context) (Checksum, error) {
+	sum := Checksum{Tables: map[string]string{}}
+	err := s.mail.snapshot(ctx, func(c *conn) error {
+		if _, err := c.row(`SELECT "index" FROM applied`, func(st *sqlite.Stmt) { sum.Index = uint64(st.ColumnInt64(0)) }); err != nil {
+			return err
+		}
+		all := sha256.New()
+		for _, t := range checksumTables {
+			h := sha256.New()
+			var ctxErr error
+			err := c.rows("SELECT * FROM "+t.name+" ORDER BY "+t.order, func(st *sqlite.Stmt) bool {
+				hashRow(h, st)
+				ctxErr = ctx.Err()
+				return ctxErr == nil
+			})
+			if err == nil {
+				err = ctxErr
+			}
+			if err != nil {
+				return err
+			}
+			digest := h.Sum(nil)
+			sum.Tables[t.name] = hex.EncodeToString(digest)
+			all.Write(digest)
+		}
+		sum.Sum = hex.EncodeToString(all.Sum(nil))
+		return nil
+	})
+	return sum, readError("checksum", err)
+}
+
+func hashRow(h hash.Hash, st *sqlite.Stmt) {
+	var b []byte
+	for col := range st.ColumnCount() {
+		kind := st.ColumnType(col)
+		b = append(b[:0], byte(kind))
+		switch kind {
+		case sqlite.TypeInteger:
+			b = binary.BigEndian.AppendUint64(b, uint64(st.ColumnInt64(col)))
+		case sqlite.TypeFloat:
+			b = binary.BigEndian.AppendUint64(b, math.Float64bits(st.ColumnFloat(col)))
+		case sqlite.TypeText, sqlite.TypeBlob:
+			data := columnBytes(st, col)
+			b = append(binary.BigEndian.AppendUint64(b, uint64(len(data))), data...)
+		}
+		h.Write(b)
+	}
+}
+
+// Verification is what [Store.Verify] found.
+type Verification struct {
+	Checksum Checksum `json:"checksum"`
+	Messages int64    `json:"messages"` // bodies read
+	Octets   int64    `json:"octets"`   // of these
+	Problems []string `json:"problems"` // empty: all is well
+}
+
+// maxProblems bounds what a verification lists.
+const maxProblems = 100
+
+// Verify runs SQLite's integrity check on every file, reads every body and
+// compares its SHA-256, and recounts what apply keeps count of. progress, when
+// not nil, is called with the messages read so far and their number.
+func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (Verification, error) {
+	v := Verification{Problems: []string{}}
+	var err error
+	if v.Checksum, err = s.Checksum(ctx); err != nil {
+		return v, err
+	}
+	if err := s.verifyFiles(ctx, &v); err != nil {
+		return v, err
+	}
+	if err := s.verifyCounts(ctx, &v); err != nil {
+		return v, err
+	}
+	return v, s.verifyBodies(ctx, &v, progress)
+}
+
+func (v *Verification) problem(format string, args ...any) {
+	if len(v.Problems) < maxProblems {
+		v.Problems = append(v.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+func (s *Store) verifyFiles(ctx context.Context, v *Verification) error {
+	pools := map[string]*pool{"mail.db": s.mail}
+	s.packs.mu.RLock()
+	for _, f := range s.packs.table {
+		pools[fmt.Sprintf("packs/%d.db", f.id)] = f.pool
+	}
+	s.packs.mu.RUnlock()
+	for name, p := range pools {
+		err := p.with(ctx, func(c *conn) error {
+			return c.rows("PRAGMA integrity_check", func(st *sqlite.Stmt) bool {
+				if line := st.ColumnText(0); line != "ok" {
+					v.problem("%s: %s", name, line)
+				}
+				return true
+			})
+		})
+		if err != nil {
+			return readError("check "+name, err)
+		}
+	}
+	return nil
+}
+
+// counts are queries that find rows whose counters are wrong: each gives a text.
+var counts = [...]string{
+	`SELECT 'message ' || m.id || ': refs ' || m.refs || ', in ' || count(i.uid) || ' mailboxes' FROM message m
+		LEFT JOIN mailbox_message i ON i.message_id = m.id GROUP BY m.id HAVING m.refs <> count(i.uid)`,
+	`SELECT 'mailbox ' || b.id || ': counts ' || b.messages || '/' || b.unseen || '/' || b.deleted || '/' || b.size
+		FROM mailbox b LEFT JOIN mailbox_message i ON i.mailbox_id = b.id GROUP BY b.id
+		HAVING b.messages <> count(i.uid) OR b.unseen <> total(i.flags & 1 = 0) OR b.deleted <> total(i.flags & 8 <> 0) OR b.size <> total(i.size)
+			OR b.uidnext <= ifnull(max(i.uid), 0) OR b.highestmodseq < ifnull(max(i.modseq), 0)`,
+	`SELECT 'account ' || a.address || ': uses ' || a.used_bytes || ' octets in ' || a.used_messages || ' messages'
+		FROM account a LEFT JOIN mailbox b ON b.account_id = a.id GROUP BY a.id
+		HAVING a.used_bytes <> total(b.size) OR a.used_messages <> total(b.messages)`,
+	`SELECT 'mailbox_message ' || i.mailbox_id || '/' || i.uid || ': no such message or mailbox' FROM mailbox_message i
+		WHERE NOT EXISTS (SELECT 1 FROM message m WHERE m.id = i.message_id) OR NOT EXISTS (SELECT 1 FROM mailbox b WHERE b.id = i.mailbox_id)`,
+}
+
+func (s *Store) verifyCounts(ctx context.Context, v *Verification) error {
+	err := s.mail.snapshot(ctx, func(c *conn) error {
+		for _, sql := range counts {
+			err := c.rows(sql, func(st *sqlite.Stmt) bool {
+				v.problem("%s", st.ColumnText(0))
+				return len(v.Problems) < maxProblems
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return readError("check counts", err)
+}
+
+func (s *Store) verifyBodies(ctx context.Context, v *Verification, progress func(done, total int64)) error {
+	type row struct {
+		id   int64
+		hash []byte
+	}
+	var total, last int64
+	err := s.mail.with(ctx, func(c *conn) error {
+		_, err := c.row("SELECT count(*) FROM message", func(st *sqlite.Stmt) { total = st.ColumnInt64(0) })
+		return err
+	})
+	for err == nil {
+		var page []row
+		err = s.mail.with(ctx, func(c *conn) error {
+			return c.rows("SELECT id, hash FROM message WHERE id > ? ORDER BY id LIMIT 500", func(st *sqlite.Stmt) bool {
+				page = append(page, row{st.ColumnInt64(0), columnBytes(st, 1)})
+				return true
+			}, last)
+		})
+		if len(page) == 0 {
+			break
+		}
+		for _, r := range page {
+			last = r.id
+			if err := ctx.Err(); err != nil {
+				return readError("check bodies", err)
+			}
+			s.verifyBody(ctx, v, r.id, r.hash)
+			v.Messages++
+		}
+		if progress != nil {
+			progress(v.Messages, total)
+		}
+	}
+	return readError("check bodies", err)
+}
+
+func (s *Store) verifyBody(ctx context.Context, v *Verification, id int64, want []byte) {
+	b, err := s.OpenBody(ctx, id)
+	if KindOf(err) == KindNotFound && err != nil {
+		return // collected meanwhile
+	}
+	if err != nil {
+		v.problem("message %d: %v", id, err)
+		return
+	}
+	defer b.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, io.NewSectionReader(b, 0, b.Size()))
+	v.Octets += n
+	if err != nil {
+		v.problem("message %d: %v", id, err)
+	} else if string(h.Sum(nil)) != string(want) {
+		v.problem("message %d: the body does not have the SHA-256 recorded of it", id)
+	}
+}

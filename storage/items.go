@@ -1,0 +1,150 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// Select reads a mailbox and the UIDs in it, as of one moment.
+func (s *Store) Select(ctx context.Context, mailbox int64) (View, error) {
+	var v View
+	err := s.mail.snapshot(ctx, func(c *conn) error {
+		var err error
+		if v.Mailbox, err = readMailbox(c, mailbox); err != nil {
+			return err
+		}
+		v.UIDs = make([]uint32, 0, v.Mailbox.Messages)
+		return c.rows("SELECT uid, flags FROM mailbox_message WHERE mailbox_id = ? ORDER BY uid", func(st *sqlite.Stmt) bool {
+			uid := uint32(st.ColumnInt64(0))
+			v.UIDs = append(v.UIDs, uid)
+			if v.FirstUnseen == 0 && Flags(st.ColumnInt64(1))&FlagSeen == 0 {
+				v.FirstUnseen = uid
+			}
+			return true
+		}, mailbox)
+	})
+	return v, readError("select mailbox", err)
+}
+
+// Changes reads what happened in a mailbox after a modification sequence, as
+// of one moment. KindNotFound: the mailbox was deleted.
+func (s *Store) Changes(ctx context.Context, mailbox int64, since uint64) (Changes, error) {
+	var ch Changes
+	err := s.mail.snapshot(ctx, func(c *conn) error {
+		var err error
+		if ch.Mailbox, err = readMailbox(c, mailbox); err != nil || ch.Mailbox.HighestModSeq == since {
+			return err
+		}
+		err = c.rows("SELECT uid FROM expunged WHERE mailbox_id = ? AND modseq > ? ORDER BY uid", func(st *sqlite.Stmt) bool {
+			ch.Expunged = append(ch.Expunged, uint32(st.ColumnInt64(0)))
+			return true
+		}, mailbox, since)
+		if err != nil {
+			return err
+		}
+		return c.rows(`SELECT uid, flags, keywords, modseq FROM mailbox_message INDEXED BY mailbox_message_modseq
+			WHERE mailbox_id = ? AND modseq > ? ORDER BY uid`, func(st *sqlite.Stmt) bool {
+			ch.Changed = append(ch.Changed, Change{UID: uint32(st.ColumnInt64(0)), Flags: Flags(st.ColumnInt64(1)),
+				Keywords: st.ColumnText(2), ModSeq: uint64(st.ColumnInt64(3))})
+			return true
+		}, mailbox, since)
+	})
+	return ch, readError("read changes", err)
+}
+
+const itemColumns = "i.uid, i.message_id, i.flags, i.keywords, i.modseq, i.size, i.internal_date, i.zone, i.save_date"
+
+// Items reads messages of a mailbox in the order of their UIDs, at most limit
+// of them (0: all). Whoever wants more goes on behind the last UID.
+func (s *Store) Items(ctx context.Context, mailbox int64, uids []Range, fields Fields, limit int) ([]Item, error) {
+	var out []Item
+	sql := itemsQuery(fields)
+	err := s.mail.with(ctx, func(c *conn) error {
+		zones := map[int]*time.Location{0: time.UTC}
+		for _, r := range uids {
+			rest := -1
+			if limit > 0 {
+				if rest = limit - len(out); rest == 0 {
+					return nil
+				}
+			}
+			err := c.rows(sql, func(st *sqlite.Stmt) bool {
+				out = append(out, scanItem(st, fields, zones))
+				return true
+			}, mailbox, r.First, r.Last, rest)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return out, readError("read messages", err)
+}
+
+// fieldColumns are the columns of table message that each of [Fields] reads, in order.
+var fieldColumns = [...]struct {
+	field  Fields
+	column string
+}{
+	{FieldSentDate, "sent"}, {FieldEnvelope, "envelope"}, {FieldBodyStructure, "bodystructure"},
+	{FieldStructure, "structure"}, {FieldPreview, "preview"},
+}
+
+func itemsQuery(fields Fields) string {
+	columns, join := itemColumns, ""
+	for _, f := range fieldColumns {
+		if fields&f.field != 0 {
+			columns += ", m." + f.column
+			join = " JOIN message m ON m.id = i.message_id"
+		}
+	}
+	return "SELECT " + columns + " FROM mailbox_message i" + join + " WHERE i.mailbox_id = ? AND i.uid BETWEEN ? AND ? ORDER BY i.uid LIMIT ?"
+}
+
+func scanItem(st *sqlite.Stmt, fields Fields, zones map[int]*time.Location) Item {
+	it := Item{
+		UID: uint32(st.ColumnInt64(0)), MessageID: st.ColumnInt64(1), Flags: Flags(st.ColumnInt64(2)),
+		Keywords: st.ColumnText(3), ModSeq: uint64(st.ColumnInt64(4)), Size: st.ColumnInt64(5),
+		InternalDate: time.Unix(st.ColumnInt64(6), 0).In(zone(zones, st.ColumnInt(7))),
+		SaveDate:     millis(st.ColumnInt64(8)),
+	}
+	col := 9
+	for _, f := range fieldColumns {
+		if fields&f.field == 0 {
+			continue
+		}
+		switch f.field {
+		case FieldSentDate:
+			if !st.ColumnIsNull(col) {
+				it.SentDate = time.Unix(st.ColumnInt64(col), 0).UTC()
+			}
+		case FieldEnvelope:
+			it.Envelope = columnBytes(st, col)
+		case FieldBodyStructure:
+			it.BodyStructure = columnBytes(st, col)
+		case FieldStructure:
+			it.Structure = columnBytes(st, col)
+		case FieldPreview:
+			it.Preview = st.ColumnText(col)
+		}
+		col++
+	}
+	return it
+}
+
+// zone returns a time zone by its offset in minutes.
+func zone(zones map[int]*time.Location, minutes int) *time.Location {
+	z := zones[minutes]
+	if z == nil {
+		sign, m := '+', minutes
+		if m < 0 {
+			sign, m = '-', -m
+		}
+		z = time.FixedZone(fmt.Sprintf("%c%02d%02d", sign, m/60, m%60), minutes*60)
+		zones[minutes] = z
+	}
+	return z
+}

@@ -1,0 +1,358 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// Failpoint sites of this package, for fault injection: each is reached with
+// the named step about to happen (before) or done (after).
+var Failpoints = []string{
+	"storage.pack.commit.before", "storage.pack.commit.after",
+	"storage.mail.commit.before", "storage.mail.commit.after",
+	"storage.persist.before", "storage.persist.after",
+	"storage.checkpoint.before", "storage.checkpoint.after",
+	"storage.seal.before", "storage.seal.after",
+}
+
+// Machine applies committed commands to the files. It is deterministic: the
+// commands alone, in order, decide the logical state.
+//
+// Apply, Persist and the checkpointer take mu in turn, so there is one writer.
+type Machine struct {
+	mu        sync.Mutex
+	mail      *conn
+	packs     *packs
+	feed      *feed
+	log       *slog.Logger
+	failpoint func(site string) error
+
+	mailApplied uint64        // last command in mail.db; guarded by mu
+	applied     atomic.Uint64 // last command in all files
+	written     atomic.Int64  // octets since the last checkpoint, roughly
+	checkpoint  chan struct{} // wakes the checkpointer
+}
+
+// checkpointBytes is how much the WAL files may grow, roughly, before they are
+// copied into the databases in the background.
+const checkpointBytes = 16 << 20
+
+// Applied returns the index of the last command that the files contain.
+func (m *Machine) Applied() uint64 { return m.applied.Load() }
+
+// Apply applies entries in log order, in one transaction, and returns one
+// answer for each; an entry that the files contain already gets nil. An error
+// is this machine's (a full or failing disk, a damaged file, a command of a
+// newer release): nothing of the batch was applied, and the caller hands over
+// the same entries again once that may have passed. It is called from one
+// goroutine at a time.
+func (m *Machine) Apply(entries []Entry) ([][]byte, error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := &batch{m: m, touched: map[int64]int64{}}
+	answers, err := b.apply(entries)
+	if err == nil {
+		err = b.commit(entries[len(entries)-1])
+	}
+	if err != nil {
+		b.rollback()
+		return nil, fmt.Errorf("apply %d..%d: %w", entries[0].Index, entries[len(entries)-1].Index, err)
+	}
+	m.feed.publish(b.touched)
+	if m.written.Add(b.written) > checkpointBytes {
+		select {
+		case m.checkpoint <- struct{}{}:
+		default:
+		}
+	}
+	return answers, nil
+}
+
+// batch is one transaction of the machine.
+type batch struct {
+	m       *Machine
+	began   bool            // mail.db is in a transaction
+	touched map[int64]int64 // mailbox id to account id: who must be woken
+	written int64
+}
+
+func (b *batch) apply(entries []Entry) ([][]byte, error) {
+	if _, err := b.m.mail.exec("BEGIN IMMEDIATE"); err != nil {
+		return nil, err
+	}
+	b.began = true
+	answers := make([][]byte, len(entries))
+	for i, e := range entries {
+		switch {
+		case e.Index <= b.m.applied.Load():
+		case e.Index <= b.m.mailApplied:
+			if err := b.m.packs.replay(b.m.mail, e); err != nil {
+				return nil, err
+			}
+		default:
+			answer, err := b.applyOne(e)
+			if err != nil {
+				return nil, err
+			}
+			answers[i] = answer
+			b.written += int64(len(e.Data)) + 4096
+		}
+	}
+	return answers, nil
+}
+
+// applyOne applies one command inside a savepoint. Its error stops the machine;
+// what the command is refused for is in the answer.
+func (b *batch) applyOne(e Entry) ([]byte, error) {
+	c, err := decodeCommand(e.Data)
+	if err != nil {
+		return encodeRefusal(fail("apply command", KindInvalid, "the command is malformed"))
+	}
+	apply, known := appliers[c.kind]
+	if !known || c.version != 1 {
+		return nil, fmt.Errorf("command kind %d version %d is newer than this release; upgrade this node", c.kind, c.version)
+	}
+	if answer, err := b.repeated(c); answer != nil || err != nil {
+		return answer, err
+	}
+	if _, err := b.m.mail.exec("SAVEPOINT command"); err != nil {
+		return nil, err
+	}
+	t := &tx{mail: b.m.mail, packs: b.m.packs, index: e.Index, at: c.at, touched: b.touched}
+	value, err := apply(t, c.body)
+	if err == nil {
+		return b.keep(e, c, t, value)
+	}
+	refused := asRefusal(err)
+	if refused == nil {
+		return nil, fmt.Errorf("command %d of kind %d: %w", e.Index, c.kind, err)
+	}
+	if _, err := b.m.mail.exec("ROLLBACK TO command"); err != nil {
+		return nil, err
+	}
+	if _, err := b.m.mail.exec("RELEASE command"); err != nil {
+		return nil, err
+	}
+	return encodeRefusal(refused)
+}
+
+// keep ends a command that was applied: its answer is remembered under the
+// request id, its chunks go to the pack.
+func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
+	answer, err := encodeAnswer(value)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.m.mail.exec(`INSERT INTO request ("index", id, at, result) VALUES (?, ?, ?, ?)`,
+		e.Index, c.request, c.at, answer); err != nil {
+		return nil, err
+	}
+	for _, ch := range t.chunks {
+		if err := b.m.packs.put(e.Index, ch.id, ch.data); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.m.packs.drop(e.Index, t.dropped); err != nil {
+		return nil, err
+	}
+	if t.rollTo != 0 {
+		if err := b.m.packs.roll(e.Index, t.rollTo); err != nil {
+			return nil, err
+		}
+	}
+	_, err = b.m.mail.exec("RELEASE command")
+	return answer, err
+}
+
+// repeated returns the answer of the same request applied before, or nil.
+func (b *batch) repeated(c command) ([]byte, error) {
+	var answer []byte
+	_, err := b.m.mail.row("SELECT result FROM request WHERE id = ?", func(st *sqlite.Stmt) {
+		answer = columnBytes(st, 0)
+		if answer[0] == answerOK {
+			answer[0] = answerRepeated
+		}
+	}, c.request)
+	return answer, err
+}
+
+// commit makes the packs' part of the batch visible before mail.db refers to it.
+func (b *batch) commit(last Entry) error {
+	m := b.m
+	if last.Index > m.mailApplied {
+		if _, err := m.mail.exec(`UPDATE applied SET "index" = ?, term = ?`, last.Index, last.Term); err != nil {
+			return err
+		}
+	}
+	if err := m.fail("storage.pack.commit.before"); err != nil {
+		return err
+	}
+	if err := m.packs.commit(last.Index); err != nil {
+		return err
+	}
+	if err := m.fail("storage.pack.commit.after"); err != nil {
+		return err
+	}
+	if err := m.fail("storage.mail.commit.before"); err != nil {
+		return err
+	}
+	if _, err := m.mail.exec("COMMIT"); err != nil {
+		return err
+	}
+	b.began = false
+	m.mailApplied = max(m.mailApplied, last.Index)
+	m.applied.Store(max(m.applied.Load(), last.Index))
+	// The batch is in: an error from here on cannot take it back.
+	if err := m.fail("storage.mail.commit.after"); err != nil {
+		m.log.Warn("injected fault after commit", "error", err)
+	}
+	return nil
+}
+
+// rollback undoes the batch as far as it got. What is left of a failed disk's
+// transaction SQLite rolls back itself; an error here adds nothing to the first.
+func (b *batch) rollback() {
+	b.m.packs.rollback()
+	if b.began && !b.m.mail.db.AutocommitEnabled() {
+		if _, err := b.m.mail.exec("ROLLBACK"); err != nil {
+			b.m.log.Error("roll back mail.db", "error", err)
+		}
+	}
+}
+
+func (m *Machine) fail(site string) error {
+	if m.failpoint == nil {
+		return nil
+	}
+	return m.failpoint(site)
+}
+
+// asRefusal returns the refusal in err, or nil when err is this machine's
+// fault. A violated constraint is a refusal: every machine meets it alike.
+func asRefusal(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultConstraint {
+		return &Error{Op: "apply command", Kind: KindInvalid, Hint: err.Error()}
+	}
+	return nil
+}
+
+// Persist makes all commands up to the index it returns durable: after it, a
+// power cut takes none of them from the files, and the log may forget them.
+//
+// Committed transactions are in the WAL files or, after a checkpoint that
+// synced, in the databases; so syncing the WAL files is all that is missing.
+func (m *Machine) Persist(ctx context.Context) (uint64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if err := m.fail("storage.persist.before"); err != nil {
+		return 0, err
+	}
+	m.mu.Lock()
+	index := m.mailApplied
+	if m.applied.Load() < index { // still replaying into the packs
+		index = m.applied.Load()
+	}
+	err := m.packs.mark(index)
+	paths := append(m.packs.unsynced(), mailFile(m.packs.stateDir))
+	m.mu.Unlock()
+	if err != nil {
+		return 0, fmt.Errorf("persist: %w", err)
+	}
+	for _, p := range paths {
+		if err := syncWAL(p); err != nil {
+			return 0, fmt.Errorf("persist: %w", err)
+		}
+	}
+	return index, m.fail("storage.persist.after")
+}
+
+// tx is what the apply function of one command works with.
+type tx struct {
+	mail    *conn
+	packs   *packs
+	index   uint64
+	at      int64 // Unix milliseconds, the proposer's
+	ids     int64 // how many ids this command has taken
+	touched map[int64]int64
+
+	// Changes to the packs, made once the command can no longer be refused.
+	chunks  []chunk
+	dropped []int64
+	rollTo  int64 // pack to start; 0: none
+}
+
+type chunk struct {
+	id   int64
+	data []byte
+}
+
+// idsPerCommand bounds the ids that one command may take.
+const idsPerCommand = 1 << 16
+
+// newID returns an id that no other row has or will have: ids grow with the log.
+func (t *tx) newID() int64 {
+	t.ids++
+	return firstID(t.index) + t.ids - 1
+}
+
+func firstID(index uint64) int64 { return int64(index) * idsPerCommand }
+
+// touch has the watchers of a mailbox woken once the batch is committed.
+func (t *tx) touch(mailbox, account int64) { t.touched[mailbox] = account }
+
+// applier is the apply function of one kind of command. It returns the answer,
+// or an [Error] that refuses the command, or any other error, which stops the
+// machine.
+type applier func(t *tx, body []byte) (any, error)
+
+// apply adapts a function of a typed body.
+func apply[T any](f func(t *tx, body T) (any, error)) applier {
+	return func(t *tx, encoded []byte) (any, error) {
+		var body T
+		if err := commandDecoding.Unmarshal(encoded, &body); err != nil {
+			return nil, fail("apply command", KindInvalid, "the body is malformed")
+		}
+		return f(t, body)
+	}
+}
+
+// appliers is the state machine's instruction set.
+var appliers = map[kind]applier{
+	kindCreateDomain:  apply(applyCreateDomain),
+	kindRemoveDomain:  apply(applyRemoveDomain),
+	kindCreateAccount: apply(applyCreateAccount),
+	kindRemoveAccount: apply(applyRemoveAccount),
+	kindSetPassword:   apply(applySetPassword),
+	kindSetDisabled:   apply(applySetDisabled),
+	kindSetQuota:      apply(applySetQuota),
+	kindCreateAlias:   apply(applyCreateAlias),
+	kindRemoveAlias:   apply(applyRemoveAlias),
+	kindCreateMailbox: apply(applyCreateMailbox),
+	kindDeleteMailbox: apply(applyDeleteMailbox),
+	kindRenameMailbox: apply(applyRenameMailbox),
+	kindSubscribe:     apply(applySubscribe),
+	kindPutPart:       apply(applyPutPart),
+	kindDeliver:       apply(applyDeliver),
+	kindAppend:        apply(applyAppend),
+	kindStoreFlags:    apply(applyStoreFlags),
+	kindCopy:          apply(applyCopy),
+	kindMove:          apply(applyMove),
+	kindExpunge:       apply(applyExpunge),
+	kindForget:        apply(applyForget),
+	kindCollect:       apply(applyCollect),
+	kindRollPack:      apply(applyRollPack),
+}

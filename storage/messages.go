@@ -1,0 +1,274 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// Limits of what is written to mailboxes.
+const (
+	MaxKeyword         = 128       // octets of one keyword
+	MaxKeywords        = 100       // on one message
+	MaxRanges          = 100_000   // UID ranges of one command
+	MaxMailboxMessages = 1<<32 - 2 // UIDs ever given out in one mailbox
+)
+
+type (
+	deliver struct {
+		Content  content `cbor:"1,keyasint"`
+		Accounts []int64 `cbor:"2,keyasint"` // sorted, no duplicates
+		Date     int64   `cbor:"3,keyasint"` // INTERNALDATE, Unix seconds
+		Zone     int     `cbor:"4,keyasint,omitempty"`
+	}
+	appendMessage struct {
+		Content  content `cbor:"1,keyasint"`
+		Mailbox  int64   `cbor:"2,keyasint"`
+		Flags    Flags   `cbor:"3,keyasint,omitempty"`
+		Keywords string  `cbor:"4,keyasint,omitempty"`
+		Date     int64   `cbor:"5,keyasint"`
+		Zone     int     `cbor:"6,keyasint,omitempty"`
+	}
+	delivered struct {
+		MessageID int64 `cbor:"1,keyasint"`
+	}
+)
+
+// Deliver puts a message into INBOX of each recipient, or refuses it for all
+// of them. KindNotFound: a recipient is gone; KindOverQuota: one has no room.
+func (s *Store) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
+	accounts := slices.Clone(d.Recipients)
+	slices.Sort(accounts)
+	accounts = slices.Compact(accounts)
+	date, zone := dateAndZone(d.Received)
+	var out delivered
+	repeated, err := s.writeContent(ctx, d.Content, kindDeliver, d.Transaction[:], func(c content) any {
+		return deliver{c, accounts, date, zone}
+	}, &out)
+	return Delivered{Duplicate: repeated, MessageID: out.MessageID}, err
+}
+
+// Append adds a message to a mailbox. The same content appended twice is there
+// twice. KindNotFound: no such mailbox; KindOverQuota: no room.
+func (s *Store) Append(ctx context.Context, mailbox int64, c *Content, flags Flags, keywords []string, date time.Time) (Appended, error) {
+	joined, err := canonicalKeywords(keywords)
+	if err != nil {
+		return Appended{}, err
+	}
+	seconds, zone := dateAndZone(date)
+	var out Appended
+	_, err = s.writeContent(ctx, c, kindAppend, nil, func(c content) any {
+		return appendMessage{c, mailbox, flags, joined, seconds, zone}
+	}, &out)
+	return out, err
+}
+
+func dateAndZone(t time.Time) (seconds int64, minutes int) {
+	_, offset := t.Zone()
+	return t.Unix(), offset / 60
+}
+
+// hasMessage reports whether content with a hash is stored already.
+func (s *Store) hasMessage(ctx context.Context, hash []byte) (known bool, err error) {
+	err = s.mail.with(ctx, func(c *conn) (err error) {
+		known, err = c.row("SELECT 1 FROM message WHERE hash = ?", nil, hash)
+		return err
+	})
+	return known, readError("find message", err)
+}
+
+// canonicalKeywords sorts keywords and joins them by spaces. Keywords compare
+// without regard to case; the first spelling stays (RFC 9051 section 2.3.2).
+func canonicalKeywords(keywords []string) (string, error) {
+	if len(keywords) > MaxKeywords {
+		return "", fail("set keywords", KindTooLarge, fmt.Sprintf("a message has at most %d keywords", MaxKeywords))
+	}
+	for _, k := range keywords {
+		if k == "" || len(k) > MaxKeyword || strings.ContainsFunc(k, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+			return "", fail("set keyword "+quote(k), KindInvalid, fmt.Sprintf("a keyword has 1 to %d printable characters", MaxKeyword))
+		}
+	}
+	return joinKeywords(slices.Clone(keywords)), nil
+}
+
+func joinKeywords(keywords []string) string {
+	slices.SortStableFunc(keywords, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) })
+	return strings.Join(slices.CompactFunc(keywords, strings.EqualFold), " ")
+}
+
+// registerFunctions gives the writer the SQL function trivet_keywords(old, op,
+// given): the keywords of a message after a STORE.
+func registerFunctions(c *conn) error {
+	return c.db.CreateFunction("trivet_keywords", &sqlite.FunctionImpl{
+		NArgs: 3, Deterministic: true,
+		Scalar: func(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+			return sqlite.TextValue(changeKeywords(args[0].Text(), FlagOp(args[1].Int64()), args[2].Text())), nil
+		},
+	})
+}
+
+func changeKeywords(old string, op FlagOp, given string) string {
+	has, change := strings.Fields(old), strings.Fields(given)
+	switch op {
+	case FlagsAdd:
+		return joinKeywords(append(has, change...))
+	case FlagsRemove:
+		return joinKeywords(slices.DeleteFunc(has, func(k string) bool {
+			return slices.ContainsFunc(change, func(c string) bool { return strings.EqualFold(c, k) })
+		}))
+	}
+	return given
+}
+
+// addContent makes sure the content has a row and a body, with refs more
+// references, and returns its id.
+func (t *tx) addContent(c content, refs int) (int64, error) {
+	var id int64
+	found, err := t.mail.row("UPDATE message SET refs = refs + ? WHERE hash = ? RETURNING id",
+		func(st *sqlite.Stmt) { id = st.ColumnInt64(0) }, refs, c.Hash)
+	if err != nil || found {
+		return id, err
+	}
+	id = t.newID()
+	chunks := []int64{id}
+	if c.Parts > 0 {
+		if chunks, err = t.takeParts(c); err != nil {
+			return 0, err
+		}
+	} else if err := t.addChunk(id, c.Inline); err != nil {
+		return 0, err
+	}
+	var sent any
+	if c.Sent != 0 {
+		sent = c.Sent
+	}
+	_, err = t.mail.exec(`INSERT INTO message (id, hash, size, refs, unreferenced, sent, chunks, preview, envelope, bodystructure, structure)
+		VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)`, id, c.Hash, c.Size, refs, sent, encodeChunks(id, chunks), c.Preview, c.Envelope, c.BodyStructure, c.Structure)
+	return id, err
+}
+
+// takeParts turns the parts that came ahead into the chunks of a message.
+func (t *tx) takeParts(c content) ([]int64, error) {
+	var chunks []int64
+	whole := true
+	err := t.mail.rows("SELECT n, chunk FROM part WHERE hash = ? ORDER BY n", func(st *sqlite.Stmt) bool {
+		whole = whole && st.ColumnInt(0) == len(chunks)
+		chunks = append(chunks, st.ColumnInt64(1))
+		return true
+	}, c.Hash)
+	if err != nil {
+		return nil, err
+	}
+	if !whole || len(chunks) != c.Parts {
+		return nil, fail(opMissingParts, KindUnavailable, "send the message again")
+	}
+	_, err = t.mail.exec("DELETE FROM part WHERE hash = ?", c.Hash)
+	return chunks, err
+}
+
+// item is a message on its way into a mailbox.
+type item struct {
+	message  int64
+	size     int64
+	flags    Flags
+	keywords string
+	date     int64
+	zone     int
+}
+
+// addItem gives a message the next UID of a mailbox. account is the mailbox's;
+// its quota is counted, not checked.
+func (t *tx) addItem(mailbox int64, it item) (uid int64, err error) {
+	var account, modseq int64
+	unseen, deleted := 1, 0
+	if it.flags&FlagSeen != 0 {
+		unseen = 0
+	}
+	if it.flags&FlagDeleted != 0 {
+		deleted = 1
+	}
+	found, err := t.mail.row(`UPDATE mailbox SET uidnext = uidnext + 1, highestmodseq = highestmodseq + 1, messages = messages + 1,
+		unseen = unseen + ?, deleted = deleted + ?, size = size + ? WHERE id = ? AND uidnext <= ? RETURNING uidnext - 1, highestmodseq, account_id`,
+		func(st *sqlite.Stmt) {
+			uid, modseq, account = st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnInt64(2)
+		}, unseen, deleted, it.size, mailbox, int64(MaxMailboxMessages))
+	if err != nil {
+		return 0, err
+	}
+	if !found {
+		return 0, fail("add message", KindNotFound, "the mailbox was deleted, or has no UIDs left")
+	}
+	_, err = t.mail.exec(`INSERT INTO mailbox_message (mailbox_id, uid, message_id, flags, keywords, modseq, size, internal_date, zone, save_date)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, mailbox, uid, it.message, it.flags, it.keywords, modseq, it.size, it.date, it.zone, t.at)
+	t.touch(mailbox, account)
+	return uid, err
+}
+
+// charge counts messages against an account's quota, and refuses when it is exceeded.
+func (t *tx) charge(op string, account, octets, messages int64) error {
+	fits := false
+	found, err := t.mail.row(`UPDATE account SET used_bytes = used_bytes + ?, used_messages = used_messages + ? WHERE id = ?
+		RETURNING (quota_bytes = 0 OR used_bytes <= quota_bytes) AND (quota_messages = 0 OR used_messages <= quota_messages)`,
+		func(st *sqlite.Stmt) { fits = st.ColumnBool(0) }, octets, messages, account)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return fail(op, KindNotFound, "the account is gone")
+	case !fits && (octets > 0 || messages > 0):
+		return fail(op, KindOverQuota, "delete some messages first")
+	}
+	return nil
+}
+
+func applyDeliver(t *tx, b deliver) (any, error) {
+	if len(b.Accounts) == 0 {
+		return nil, fail("deliver", KindInvalid, "no recipient")
+	}
+	id, err := t.addContent(b.Content, len(b.Accounts))
+	if err != nil {
+		return nil, err
+	}
+	for _, account := range b.Accounts {
+		if err := t.charge("deliver", account, b.Content.Size, 1); err != nil {
+			return nil, err
+		}
+		inbox, err := t.mailboxID("deliver", account, Inbox)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := t.addItem(inbox, item{message: id, size: b.Content.Size, date: b.Date, zone: b.Zone}); err != nil {
+			return nil, err
+		}
+	}
+	return delivered{id}, nil
+}
+
+func applyAppend(t *tx, b appendMessage) (any, error) {
+	m, err := t.mailbox("append", b.Mailbox)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.charge("append", m.AccountID, b.Content.Size, 1); err != nil {
+		return nil, err
+	}
+	id, err := t.addContent(b.Content, 1)
+	if err != nil {
+		return nil, err
+	}
+	uid, err := t.addItem(m.ID, item{message: id, size: b.Content.Size, flags: b.Flags, keywords: b.Keywords, date: b.Date, zone: b.Zone})
+	return Appended{UIDValidity: m.UIDValidity, UID: uint32(uid)}, err
+}
+
+// mailbox reads a mailbox, or refuses.
+func (t *tx) mailbox(op string, id int64) (Mailbox, error) {
+	m, err := readMailbox(t.mail, id)
+	if e := asRefusal(err); e != nil {
+		return m, fail(op, KindNotFound, "the mailbox was deleted")
+	}
+	return m, err
+}

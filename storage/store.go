@@ -1,0 +1,274 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"zombiezen.com/go/sqlite"
+)
+
+// Config is what a [Store] needs to know.
+type Config struct {
+	Dir    string       // the node's data folder; DATA/state and DATA/local are used
+	Logger *slog.Logger // nil: nothing is logged
+
+	// Readers bounds the read-only connections to each file; 0: 16.
+	Readers int
+	// PackBytes is the size at which a pack is sealed; 0: 1 GiB.
+	PackBytes int64
+	// Failpoint is called at each site of [Failpoints]; what it returns becomes
+	// that step's error. nil: no faults.
+	Failpoint func(site string) error
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+}
+
+// Store is the replicated state as the rest of the node uses it. All methods
+// may be called from any goroutine. Errors are of type [*Error].
+type Store struct {
+	cfg     Config
+	machine *Machine
+	mail    *pool
+	packs   *packs
+	feed    *feed
+	intake  *intake
+	decoder *zstd.Decoder
+
+	log    atomic.Pointer[Log]
+	stop   chan struct{}
+	closed sync.WaitGroup
+}
+
+// Open opens the state in cfg.Dir, making it if there is none.
+func Open(cfg Config) (*Store, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Readers == 0 {
+		cfg.Readers = 16
+	}
+	if cfg.PackBytes == 0 {
+		cfg.PackBytes = 1 << 30
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Store{cfg: cfg, feed: newFeed(), stop: make(chan struct{})}
+	if err := s.open(); err != nil {
+		s.closeFiles()
+		return nil, &Error{Op: "open the state in " + cfg.Dir, Err: err, Kind: openKind(err)}
+	}
+	s.closed.Go(s.checkpointer)
+	return s, nil
+}
+
+func (s *Store) open() error {
+	state := filepath.Join(s.cfg.Dir, "state")
+	spool := filepath.Join(s.cfg.Dir, "local", "spool")
+	for _, dir := range []string{filepath.Join(state, "packs"), spool} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	var err error
+	if s.intake, err = newIntake(spool); err != nil {
+		return err
+	}
+	if s.decoder, err = newDecoder(); err != nil {
+		return err
+	}
+	mail, err := openWriter(mailFile(state))
+	if err != nil {
+		return err
+	}
+	s.machine = &Machine{mail: mail, feed: s.feed, log: s.cfg.Logger, failpoint: s.cfg.Failpoint, checkpoint: make(chan struct{}, 1)}
+	if err := registerFunctions(mail); err != nil {
+		return err
+	}
+	if err := migrate(mail, mailMigrations); err != nil {
+		return fmt.Errorf("mail.db: %w", err)
+	}
+	s.mail = newPool(mailFile(state), s.cfg.Readers)
+	if s.packs, err = openPacks(state, s.cfg.Readers, mail, s.cfg.Failpoint); err != nil {
+		return err
+	}
+	s.machine.packs = s.packs
+	_, err = mail.row(`SELECT "index" FROM applied`, func(st *sqlite.Stmt) { s.machine.mailApplied = uint64(st.ColumnInt64(0)) })
+	if err != nil {
+		return err
+	}
+	s.machine.applied.Store(min(s.machine.mailApplied, s.packs.applied))
+	for _, dir := range []string{filepath.Join(state, "packs"), state, s.cfg.Dir} {
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Machine returns the side of the store that applies commands.
+func (s *Store) Machine() *Machine { return s.machine }
+
+// Attach joins the store to its log. Writes before that fail.
+func (s *Store) Attach(log Log) { s.log.Store(&log) }
+
+// Close closes the files. Nothing may be applied any more, and reads that are
+// running are waited for.
+func (s *Store) Close() error {
+	close(s.stop)
+	s.closed.Wait()
+	return s.closeFiles()
+}
+
+func (s *Store) closeFiles() error {
+	var errs []error
+	if s.mail != nil {
+		errs = append(errs, s.mail.close())
+	}
+	if s.packs != nil {
+		errs = append(errs, s.packs.close())
+	}
+	if s.machine != nil {
+		errs = append(errs, s.machine.mail.close())
+	}
+	if s.decoder != nil {
+		s.decoder.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// propose sends a decision through the log and reads the answer. The same
+// request id is applied once; nil: a new one.
+func (s *Store) propose(ctx context.Context, k kind, request []byte, body, answer any) (repeated bool, err error) {
+	log := s.log.Load()
+	if log == nil {
+		return false, fail("write", KindUnavailable, "the node is starting; try again in a moment")
+	}
+	data, err := encodeCommand(k, request, s.cfg.Now().UnixMilli(), body)
+	if err != nil {
+		return false, &Error{Op: "write", Err: err}
+	}
+	result, err := (*log).Propose(ctx, data)
+	if err != nil {
+		return false, err
+	}
+	return len(result) > 0 && result[0] == answerRepeated, decodeAnswer(result, answer)
+}
+
+// decide is propose for commands of which only success matters.
+func (s *Store) decide(ctx context.Context, k kind, body any) error {
+	_, err := s.propose(ctx, k, nil, body, nil)
+	return err
+}
+
+// readError puts what a read failed with into an [Error].
+func readError(op string, err error) error {
+	var e *Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &e):
+		return e
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return &Error{Op: op, Kind: KindUnavailable, Err: err}
+	}
+	return &Error{Op: op, Err: err}
+}
+
+func isDiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
+		sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull
+}
+
+func openKind(err error) Kind {
+	if isDiskFull(err) {
+		return KindDiskFull
+	}
+	return KindInternal
+}
+
+// checkpointer copies the WAL files into the databases in the background, so
+// that no commit waits for it and the WAL files stay small.
+func (s *Store) checkpointer() {
+	tick := time.NewTicker(30 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+		case <-s.machine.checkpoint:
+		}
+		if err := s.machine.copyWAL(); err != nil {
+			s.cfg.Logger.Warn("checkpoint failed; it is tried again", "error", err)
+		}
+	}
+}
+
+// copyWAL checkpoints all files that grow. The bulk is copied beside the
+// running writer; the little that came meanwhile is copied while the writer
+// waits, so that SQLite can start the WAL anew.
+func (m *Machine) copyWAL() error {
+	if err := m.fail("storage.checkpoint.before"); err != nil {
+		return err
+	}
+	m.written.Store(0)
+	m.mu.Lock()
+	paths := append(m.packs.unsynced(), mailFile(m.packs.stateDir))
+	m.mu.Unlock()
+	for _, p := range paths {
+		c, err := openConn(p, sqlite.OpenReadWrite)
+		if err != nil {
+			return err
+		}
+		err = c.script("PRAGMA wal_checkpoint(PASSIVE)")
+		if cerr := c.close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range []*conn{m.packs.current, m.mail} {
+		if err := c.script("PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+			return err
+		}
+	}
+	return m.fail("storage.checkpoint.after")
+}
+
+// instantLog applies each command at once: a log without Raft, for tests and
+// for building the first state.
+type instantLog struct {
+	mu sync.Mutex
+	m  *Machine
+}
+
+// NewInstantLog returns a log that applies each command at once on this
+// machine alone. Nothing is durable beyond the state files themselves.
+func NewInstantLog(m *Machine) Log { return &instantLog{m: m} }
+
+func (l *instantLog) Propose(_ context.Context, data []byte) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	answers, err := l.m.Apply([]Entry{{Index: l.m.Applied() + 1, Term: 1, Data: data}})
+	if err != nil {
+		kind := KindUnavailable
+		if isDiskFull(err) {
+			kind = KindDiskFull
+		}
+		return nil, &Error{Op: "apply", Kind: kind, Err: err}
+	}
+	return answers[0], nil
+}
