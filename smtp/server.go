@@ -1,0 +1,187 @@
+package smtp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
+
+	"trivet/storage"
+)
+
+// Store is what receiving needs of [storage.Store]. Its errors are classed by
+// [storage.KindOf].
+type Store interface {
+	// Resolve finds whose mail it is. It is called for every RCPT, on the
+	// session's goroutine.
+	Resolve(ctx context.Context, address string) (storage.Recipient, error)
+	// Prepare reads a message to its end or to r's first error, which it
+	// returns.
+	Prepare(ctx context.Context, r io.Reader) (*storage.Content, error)
+	// Deliver returns nil when all recipients have the message for good.
+	Deliver(ctx context.Context, d storage.Delivery) (storage.Delivered, error)
+}
+
+// Metrics is told what happens. Its methods are called on the sessions'
+// goroutines and must return at once.
+type Metrics interface {
+	// Session is called with +1 when a session begins and -1 when it ends.
+	Session(delta int)
+	// Refused is called when a connection is refused for the number of them.
+	Refused()
+	// Message is called for every message that came, with the code it was
+	// answered with, its octets and how long it took from DATA to the reply.
+	Message(code int, size int64, took time.Duration)
+}
+
+// Config is what a [Server] is made of.
+type Config struct {
+	Hostname string // our name in the greeting and in Received fields
+	Store    Store
+	Logger   *slog.Logger     // nil: slog.Default
+	Limits   Limits           // the zero value: DefaultLimits
+	TLS      *tls.Config      // nil: STARTTLS is not offered
+	Metrics  Metrics          // nil: nobody is told
+	Clock    func() time.Time // of Received fields and internal dates; nil: time.Now
+
+	// Healthy fails when no mail can be accepted, say for a full disk; MAIL is
+	// then refused, before the client sends a message in vain. nil: always
+	// healthy.
+	Healthy func(context.Context) error
+	// Postmaster is the address that <postmaster> without a domain stands for
+	// (RFC 5321 section 4.5.1). nil: the postmaster of the first hosted domain
+	// among Hostname and the names above it.
+	Postmaster func(context.Context) (string, error)
+}
+
+// Server receives mail for local domains. Make it with [New].
+type Server struct {
+	cfg    Config
+	log    *slog.Logger
+	tls    *tls.Config
+	goSMTP *gosmtp.Server
+	ctx    context.Context // ends when running transactions are to be given up
+	cancel context.CancelFunc
+
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{}
+	gates     map[*gate]struct{}
+	perAddr   map[netip.Prefix]int
+	draining  bool
+	quiet     chan struct{} // closed when draining and no session is left
+}
+
+// New makes a server; it does not listen yet.
+func New(cfg Config) *Server {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Limits == (Limits{}) {
+		cfg.Limits = DefaultLimits()
+	}
+	cfg.Limits.MaxCommandLine = max(cfg.Limits.MaxCommandLine, minCommandLine)
+	if cfg.Metrics == nil {
+		cfg.Metrics = noMetrics{}
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	s := &Server{cfg: cfg, log: cfg.Logger, listeners: map[net.Listener]struct{}{},
+		gates: map[*gate]struct{}{}, perAddr: map[netip.Prefix]int{}, quiet: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if cfg.TLS != nil {
+		s.tls = cfg.TLS.Clone()
+		// Between mail servers tickets save little and link sessions.
+		s.tls.SessionTicketsDisabled = true
+		s.tls.MinVersion = max(s.tls.MinVersion, tls.VersionTLS12)
+	}
+	s.goSMTP = s.newGoSMTP()
+	return s
+}
+
+// newGoSMTP configures go-smtp to leave to the gate what the gate does. With
+// TLSConfig it offers STARTTLS; it never sees the command.
+func (s *Server) newGoSMTP() *gosmtp.Server {
+	g := gosmtp.NewServer(gosmtp.BackendFunc(backend))
+	g.Domain = s.cfg.Hostname
+	g.MaxMessageBytes = s.cfg.Limits.MaxMessageBytes
+	g.MaxRecipients = s.cfg.Limits.MaxRecipients
+	g.MaxLineLength = 0
+	g.EnableSMTPUTF8 = true
+	g.TLSConfig = s.tls
+	g.ErrorLog = goSMTPLog{s.log}
+	return g
+}
+
+// Serve accepts connections until l fails or Shutdown is called; it then
+// returns nil. It may be called for several listeners.
+func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	draining := s.draining
+	if !draining {
+		s.listeners[l] = struct{}{}
+	}
+	s.mu.Unlock()
+	if draining {
+		return l.Close()
+	}
+	err := s.goSMTP.Serve(&door{Listener: l, server: s})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+	if s.draining && errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown closes the listeners and tells every session 421 as soon as it is
+// outside a transaction. It returns when all have ended; when ctx does before
+// that, the rest are cut off and ctx's error is returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.draining {
+		s.draining = true
+		s.settle()
+	}
+	for l := range s.listeners {
+		l.Close()
+	}
+	for g := range s.gates {
+		g.drain()
+	}
+	s.mu.Unlock()
+	defer s.cancel()
+	select {
+	case <-s.quiet:
+		return nil
+	case <-ctx.Done():
+	}
+	s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for g := range s.gates {
+		g.abort()
+	}
+	return ctx.Err()
+}
+
+// settle notes that the last session has ended. s.mu is held.
+func (s *Server) settle() {
+	if s.draining && len(s.gates) == 0 {
+		close(s.quiet)
+	}
+}
+
+type noMetrics struct{}
+
+func (noMetrics) Session(int)                       {}
+func (noMetrics) Refused()                          {}
+func (noMetrics) Message(int, int64, time.Duration) {}
