@@ -29,7 +29,7 @@ var bodyBuffers = sync.Pool{New: func() any { return new([]byte) }}
 // expunged everywhere and collected.
 func (s *Store) OpenBody(ctx context.Context, messageID int64) (*Body, error) {
 	b := &Body{store: s, id: messageID, n: -1}
-	err := s.mail.with(ctx, func(c *conn) error {
+	err := s.with(ctx, func(c *conn) error {
 		found, err := c.row("SELECT size, chunks FROM message WHERE id = ?", func(st *sqlite.Stmt) {
 			b.size = st.ColumnInt64(0)
 			b.chunks = decodeChunks(messageID, columnBytes(st, 1))
@@ -108,7 +108,7 @@ func (b *Body) load(n int) error {
 	if n >= len(b.chunks) {
 		return &Error{Op: "read message", Err: fmt.Errorf("message %d has %d chunks for %d octets", b.id, len(b.chunks), b.size)}
 	}
-	data, err := b.store.packs.read(context.Background(), b.chunks[n])
+	data, err := b.store.chunk(context.Background(), b.chunks[n])
 	if err != nil {
 		return &Error{Op: "read message", Err: err}
 	}

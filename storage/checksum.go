@@ -32,7 +32,7 @@ var checksumTables = [...]struct{ name, order string }{
 // digests it. Bodies count by the hashes recorded of them; see [Store.Verify].
 func (s *Store) Checksum(ctx context.Context) (Checksum, error) {
 	sum := Checksum{Tables: map[string]string{}}
-	err := s.mail.snapshot(ctx, func(c *conn) error {
+	err := s.snapshot(ctx, func(c *conn) error {
 		if _, err := c.row(`SELECT "index" FROM applied`, func(st *sqlite.Stmt) { sum.Index = uint64(st.ColumnInt64(0)) }); err != nil {
 			return err
 		}
@@ -115,12 +115,15 @@ func (v *Verification) problem(format string, args ...any) {
 }
 
 func (s *Store) verifyFiles(ctx context.Context, v *Verification) error {
-	pools := map[string]*pool{"mail.db": s.mail}
-	s.packs.mu.RLock()
-	for _, f := range s.packs.table {
-		pools[fmt.Sprintf("packs/%d.db", f.id)] = f.pool
+	s.machine.swap.RLock()
+	defer s.machine.swap.RUnlock()
+	files := s.machine.files
+	pools := map[string]*pool{"mail.db": files.reads}
+	files.packs.mu.RLock()
+	for _, f := range files.packs.table {
+		pools[packFileName(f.id)] = f.pool
 	}
-	s.packs.mu.RUnlock()
+	files.packs.mu.RUnlock()
 	for name, p := range pools {
 		err := p.with(ctx, func(c *conn) error {
 			return c.rows("PRAGMA integrity_check", func(st *sqlite.Stmt) bool {
@@ -153,7 +156,7 @@ var counts = [...]string{
 }
 
 func (s *Store) verifyCounts(ctx context.Context, v *Verification) error {
-	err := s.mail.snapshot(ctx, func(c *conn) error {
+	err := s.snapshot(ctx, func(c *conn) error {
 		for _, sql := range counts {
 			err := c.rows(sql, func(st *sqlite.Stmt) bool {
 				v.problem("%s", st.ColumnText(0))
@@ -174,13 +177,13 @@ func (s *Store) verifyBodies(ctx context.Context, v *Verification, progress func
 		hash []byte
 	}
 	var total, last int64
-	err := s.mail.with(ctx, func(c *conn) error {
+	err := s.with(ctx, func(c *conn) error {
 		_, err := c.row("SELECT count(*) FROM message", func(st *sqlite.Stmt) { total = st.ColumnInt64(0) })
 		return err
 	})
 	for err == nil {
 		var page []row
-		err = s.mail.with(ctx, func(c *conn) error {
+		err = s.with(ctx, func(c *conn) error {
 			return c.rows("SELECT id, hash FROM message WHERE id > ? ORDER BY id LIMIT 500", func(st *sqlite.Stmt) bool {
 				page = append(page, row{st.ColumnInt64(0), columnBytes(st, 1)})
 				return true

@@ -42,7 +42,7 @@ func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 // Domains lists the hosted domains by name.
 func (s *Store) Domains(ctx context.Context) ([]Domain, error) {
 	var out []Domain
-	err := s.mail.with(ctx, func(c *conn) error {
+	err := s.with(ctx, func(c *conn) error {
 		return c.rows("SELECT id, name, created FROM domain ORDER BY name", func(st *sqlite.Stmt) bool {
 			out = append(out, Domain{st.ColumnInt64(0), st.ColumnText(1), millis(st.ColumnInt64(2))})
 			return true
@@ -54,7 +54,7 @@ func (s *Store) Domains(ctx context.Context) ([]Domain, error) {
 // Accounts lists the accounts by address.
 func (s *Store) Accounts(ctx context.Context) ([]Account, error) {
 	var out []Account
-	err := s.mail.with(ctx, func(c *conn) error {
+	err := s.with(ctx, func(c *conn) error {
 		return c.rows("SELECT "+accountColumns+" FROM account ORDER BY address", func(st *sqlite.Stmt) bool {
 			out = append(out, scanAccount(st))
 			return true
@@ -79,7 +79,7 @@ func (s *Store) AccountByAddress(ctx context.Context, address string) (Account, 
 
 func (s *Store) account(ctx context.Context, sql string, key any) (Account, error) {
 	var a Account
-	err := s.mail.with(ctx, func(c *conn) error {
+	err := s.with(ctx, func(c *conn) error {
 		found, err := c.row(sql, func(st *sqlite.Stmt) { a = scanAccount(st) }, key)
 		if err == nil && !found {
 			err = fail("find account", KindNotFound, "see 'trivet account list'")
@@ -92,7 +92,7 @@ func (s *Store) account(ctx context.Context, sql string, key any) (Account, erro
 // Aliases lists the aliases by address.
 func (s *Store) Aliases(ctx context.Context) ([]Alias, error) {
 	var out []Alias
-	err := s.mail.with(ctx, func(c *conn) error {
+	err := s.with(ctx, func(c *conn) error {
 		return c.rows("SELECT a.address, a.created, t.target FROM alias a JOIN alias_target t ON t.alias_id = a.id ORDER BY a.address, t.target",
 			func(st *sqlite.Stmt) bool {
 				if n := len(out); n == 0 || out[n-1].Address != st.ColumnText(0) {
@@ -114,7 +114,7 @@ func (s *Store) Credentials(ctx context.Context, address string) (Credentials, e
 	if err != nil {
 		return cr, err
 	}
-	err = s.mail.with(ctx, func(c *conn) error {
+	err = s.with(ctx, func(c *conn) error {
 		found, err := c.row(`SELECT a.id, a.address, a.disabled, v.salt, v.iterations, v.stored_key, v.server_key
 			FROM account a JOIN credential v ON v.account_id = a.id WHERE a.address = ?`, func(st *sqlite.Stmt) {
 			cr = Credentials{AccountID: st.ColumnInt64(0), Address: st.ColumnText(1), Disabled: st.ColumnBool(2),
@@ -136,7 +136,7 @@ func (s *Store) Resolve(ctx context.Context, address string) (Recipient, error) 
 		return Recipient{}, err
 	}
 	r := resolver{seen: map[string]bool{}}
-	err = s.mail.with(ctx, func(c *conn) error {
+	err = s.with(ctx, func(c *conn) error {
 		r.c = c
 		if err := r.follow(local+"@"+domain, 0); err != nil || len(r.accounts) > 0 {
 			return err

@@ -54,7 +54,7 @@ func (s *Store) forgetRequests(ctx context.Context) error {
 	before := s.cfg.Now().Add(-TransactionWindow).UnixMilli()
 	for {
 		n := 0
-		err := s.mail.with(ctx, func(c *conn) error {
+		err := s.with(ctx, func(c *conn) error {
 			_, err := c.row(`SELECT count(*) FROM (SELECT at FROM request ORDER BY "index" LIMIT ?) WHERE at < ?`,
 				func(st *sqlite.Stmt) { n = st.ColumnInt(0) }, forgetBatch, before)
 			return err
@@ -79,7 +79,7 @@ func (s *Store) collectGarbage(ctx context.Context) error {
 	stale := now.Add(-TransactionWindow).UnixMilli()
 	for {
 		var found []garbage
-		err := s.mail.snapshot(ctx, func(c *conn) error {
+		err := s.snapshot(ctx, func(c *conn) error {
 			err := c.rows("SELECT id, hash, chunks FROM message WHERE refs = 0 AND unreferenced < ? ORDER BY unreferenced LIMIT ?", func(st *sqlite.Stmt) bool {
 				id := st.ColumnInt64(0)
 				found = append(found, garbage{id, columnBytes(st, 1), decodeChunks(id, columnBytes(st, 2))})
@@ -126,7 +126,7 @@ func applyCollect(t *tx, b collect) (any, error) {
 
 func (s *Store) rollFullPack(ctx context.Context) error {
 	var id, bytes int64
-	err := s.mail.with(ctx, func(c *conn) error {
+	err := s.with(ctx, func(c *conn) error {
 		_, err := c.row("SELECT id, bytes FROM pack ORDER BY id DESC LIMIT 1", func(st *sqlite.Stmt) {
 			id, bytes = st.ColumnInt64(0), st.ColumnInt64(1)
 		})

@@ -11,7 +11,7 @@ import (
 // Select reads a mailbox and the UIDs in it, as of one moment.
 func (s *Store) Select(ctx context.Context, mailbox int64) (View, error) {
 	var v View
-	err := s.mail.snapshot(ctx, func(c *conn) error {
+	err := s.snapshot(ctx, func(c *conn) error {
 		var err error
 		if v.Mailbox, err = readMailbox(c, mailbox); err != nil {
 			return err
@@ -33,7 +33,7 @@ func (s *Store) Select(ctx context.Context, mailbox int64) (View, error) {
 // of one moment. KindNotFound: the mailbox was deleted.
 func (s *Store) Changes(ctx context.Context, mailbox int64, since uint64) (Changes, error) {
 	var ch Changes
-	err := s.mail.snapshot(ctx, func(c *conn) error {
+	err := s.snapshot(ctx, func(c *conn) error {
 		var err error
 		if ch.Mailbox, err = readMailbox(c, mailbox); err != nil || ch.Mailbox.HighestModSeq == since {
 			return err
@@ -62,7 +62,7 @@ const itemColumns = "i.uid, i.message_id, i.flags, i.keywords, i.modseq, i.size,
 func (s *Store) Items(ctx context.Context, mailbox int64, uids []Range, fields Fields, limit int) ([]Item, error) {
 	var out []Item
 	sql := itemsQuery(fields)
-	err := s.mail.with(ctx, func(c *conn) error {
+	err := s.with(ctx, func(c *conn) error {
 		zones := map[int]*time.Location{0: time.UTC}
 		for _, r := range uids {
 			rest := -1

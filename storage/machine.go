@@ -25,10 +25,12 @@ var Failpoints = []string{
 // commands alone, in order, decide the logical state.
 //
 // Apply, Persist and the checkpointer take mu in turn, so there is one writer.
+// Readers share swap, which Restore takes alone while it replaces the files.
 type Machine struct {
 	mu        sync.Mutex
-	mail      *conn
-	packs     *packs
+	swap      sync.RWMutex
+	files     *files
+	readers   int
 	feed      *feed
 	log       *slog.Logger
 	failpoint func(site string) error
@@ -42,6 +44,15 @@ type Machine struct {
 // checkpointBytes is how much the WAL files may grow, roughly, before they are
 // copied into the databases in the background.
 const checkpointBytes = 16 << 20
+
+// use makes f the files of the machine.
+func (m *Machine) use(f *files) error {
+	m.files = f
+	var err error
+	m.mailApplied, err = f.applied()
+	m.applied.Store(min(m.mailApplied, f.packs.applied))
+	return err
+}
 
 // Applied returns the index of the last command that the files contain.
 func (m *Machine) Applied() uint64 { return m.applied.Load() }
@@ -86,7 +97,7 @@ type batch struct {
 }
 
 func (b *batch) apply(entries []Entry) ([][]byte, error) {
-	if _, err := b.m.mail.exec("BEGIN IMMEDIATE"); err != nil {
+	if _, err := b.m.files.mail.exec("BEGIN IMMEDIATE"); err != nil {
 		return nil, err
 	}
 	b.began = true
@@ -95,7 +106,7 @@ func (b *batch) apply(entries []Entry) ([][]byte, error) {
 		switch {
 		case e.Index <= b.m.applied.Load():
 		case e.Index <= b.m.mailApplied:
-			if err := b.m.packs.replay(b.m.mail, e); err != nil {
+			if err := b.m.files.packs.replay(b.m.files.mail, e); err != nil {
 				return nil, err
 			}
 		default:
@@ -124,10 +135,10 @@ func (b *batch) applyOne(e Entry) ([]byte, error) {
 	if answer, err := b.repeated(c); answer != nil || err != nil {
 		return answer, err
 	}
-	if _, err := b.m.mail.exec("SAVEPOINT command"); err != nil {
+	if _, err := b.m.files.mail.exec("SAVEPOINT command"); err != nil {
 		return nil, err
 	}
-	t := &tx{mail: b.m.mail, packs: b.m.packs, index: e.Index, at: c.at, touched: b.touched}
+	t := &tx{mail: b.m.files.mail, packs: b.m.files.packs, index: e.Index, at: c.at, touched: b.touched}
 	value, err := apply(t, c.body)
 	if err == nil {
 		return b.keep(e, c, t, value)
@@ -136,10 +147,10 @@ func (b *batch) applyOne(e Entry) ([]byte, error) {
 	if refused == nil {
 		return nil, fmt.Errorf("command %d of kind %d: %w", e.Index, c.kind, err)
 	}
-	if _, err := b.m.mail.exec("ROLLBACK TO command"); err != nil {
+	if _, err := b.m.files.mail.exec("ROLLBACK TO command"); err != nil {
 		return nil, err
 	}
-	if _, err := b.m.mail.exec("RELEASE command"); err != nil {
+	if _, err := b.m.files.mail.exec("RELEASE command"); err != nil {
 		return nil, err
 	}
 	return encodeRefusal(refused)
@@ -152,31 +163,31 @@ func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.m.mail.exec(`INSERT INTO request ("index", id, at, result) VALUES (?, ?, ?, ?)`,
+	if _, err := b.m.files.mail.exec(`INSERT INTO request ("index", id, at, result) VALUES (?, ?, ?, ?)`,
 		e.Index, c.request, c.at, answer); err != nil {
 		return nil, err
 	}
 	for _, ch := range t.chunks {
-		if err := b.m.packs.put(e.Index, ch.id, ch.data); err != nil {
+		if err := b.m.files.packs.put(e.Index, ch.id, ch.data); err != nil {
 			return nil, err
 		}
 	}
-	if err := b.m.packs.drop(e.Index, t.dropped); err != nil {
+	if err := b.m.files.packs.drop(e.Index, t.dropped); err != nil {
 		return nil, err
 	}
 	if t.rollTo != 0 {
-		if err := b.m.packs.roll(e.Index, t.rollTo); err != nil {
+		if err := b.m.files.packs.roll(e.Index, t.rollTo); err != nil {
 			return nil, err
 		}
 	}
-	_, err = b.m.mail.exec("RELEASE command")
+	_, err = b.m.files.mail.exec("RELEASE command")
 	return answer, err
 }
 
 // repeated returns the answer of the same request applied before, or nil.
 func (b *batch) repeated(c command) ([]byte, error) {
 	var answer []byte
-	_, err := b.m.mail.row("SELECT result FROM request WHERE id = ?", func(st *sqlite.Stmt) {
+	_, err := b.m.files.mail.row("SELECT result FROM request WHERE id = ?", func(st *sqlite.Stmt) {
 		answer = columnBytes(st, 0)
 		if answer[0] == answerOK {
 			answer[0] = answerRepeated
@@ -189,14 +200,14 @@ func (b *batch) repeated(c command) ([]byte, error) {
 func (b *batch) commit(last Entry) error {
 	m := b.m
 	if last.Index > m.mailApplied {
-		if _, err := m.mail.exec(`UPDATE applied SET "index" = ?, term = ?`, last.Index, last.Term); err != nil {
+		if _, err := m.files.mail.exec(`UPDATE applied SET "index" = ?, term = ?`, last.Index, last.Term); err != nil {
 			return err
 		}
 	}
 	if err := m.fail("storage.pack.commit.before"); err != nil {
 		return err
 	}
-	if err := m.packs.commit(last.Index); err != nil {
+	if err := m.files.packs.commit(last.Index); err != nil {
 		return err
 	}
 	if err := m.fail("storage.pack.commit.after"); err != nil {
@@ -205,7 +216,7 @@ func (b *batch) commit(last Entry) error {
 	if err := m.fail("storage.mail.commit.before"); err != nil {
 		return err
 	}
-	if _, err := m.mail.exec("COMMIT"); err != nil {
+	if _, err := m.files.mail.exec("COMMIT"); err != nil {
 		return err
 	}
 	b.began = false
@@ -221,9 +232,9 @@ func (b *batch) commit(last Entry) error {
 // rollback undoes the batch as far as it got. What is left of a failed disk's
 // transaction SQLite rolls back itself; an error here adds nothing to the first.
 func (b *batch) rollback() {
-	b.m.packs.rollback()
-	if b.began && !b.m.mail.db.AutocommitEnabled() {
-		if _, err := b.m.mail.exec("ROLLBACK"); err != nil {
+	b.m.files.packs.rollback()
+	if b.began && !b.m.files.mail.db.AutocommitEnabled() {
+		if _, err := b.m.files.mail.exec("ROLLBACK"); err != nil {
 			b.m.log.Error("roll back mail.db", "error", err)
 		}
 	}
@@ -266,8 +277,8 @@ func (m *Machine) Persist(ctx context.Context) (uint64, error) {
 	if m.applied.Load() < index { // still replaying into the packs
 		index = m.applied.Load()
 	}
-	err := m.packs.mark(index)
-	paths := append(m.packs.unsynced(), mailFile(m.packs.stateDir))
+	err := m.files.packs.mark(index)
+	paths := append(m.files.packs.unsynced(), mailFile(m.files.dir))
 	m.mu.Unlock()
 	if err != nil {
 		return 0, fmt.Errorf("persist: %w", err)

@@ -277,7 +277,7 @@ func TestUnknownCommandStopsTheMachine(t *testing.T) {
 
 func TestOpenRefusesNewerSchema(t *testing.T) {
 	f := open(t, t.TempDir())
-	f.must(f.machine.mail.script("PRAGMA user_version=9999"))
+	f.must(f.machine.files.mail.script("PRAGMA user_version=9999"))
 	f.must(f.Store.Close())
 	if _, err := Open(Config{Dir: f.dir}); err == nil || !strings.Contains(err.Error(), "newer release") {
 		t.Fatalf("Open says %v", err)

@@ -63,7 +63,7 @@ func scanMailbox(st *sqlite.Stmt) Mailbox {
 // Mailboxes lists the mailboxes of an account by name.
 func (s *Store) Mailboxes(ctx context.Context, account int64) ([]Mailbox, error) {
 	var out []Mailbox
-	err := s.mail.with(ctx, func(c *conn) error {
+	err := s.with(ctx, func(c *conn) error {
 		return c.rows("SELECT "+mailboxColumns+" FROM mailbox WHERE account_id = ? ORDER BY name", func(st *sqlite.Stmt) bool {
 			out = append(out, scanMailbox(st))
 			return true
@@ -79,7 +79,7 @@ func (s *Store) Mailbox(ctx context.Context, account int64, name string) (Mailbo
 		return Mailbox{}, err
 	}
 	var m Mailbox
-	err = s.mail.with(ctx, func(c *conn) error {
+	err = s.with(ctx, func(c *conn) error {
 		found, err := c.row("SELECT "+mailboxColumns+" FROM mailbox WHERE account_id = ? AND name = ?",
 			func(st *sqlite.Stmt) { m = scanMailbox(st) }, account, name)
 		if err == nil && !found {
@@ -93,7 +93,7 @@ func (s *Store) Mailbox(ctx context.Context, account int64, name string) (Mailbo
 // MailboxByID returns a mailbox by its id, or KindNotFound.
 func (s *Store) MailboxByID(ctx context.Context, id int64) (Mailbox, error) {
 	var m Mailbox
-	err := s.mail.with(ctx, func(c *conn) (err error) {
+	err := s.with(ctx, func(c *conn) (err error) {
 		m, err = readMailbox(c, id)
 		return err
 	})
@@ -113,7 +113,7 @@ func readMailbox(c *conn, id int64) (Mailbox, error) {
 // stays subscribed when its mailbox is deleted (RFC 9051 section 6.3.7).
 func (s *Store) Subscriptions(ctx context.Context, account int64) ([]string, error) {
 	var out []string
-	err := s.mail.with(ctx, func(c *conn) error {
+	err := s.with(ctx, func(c *conn) error {
 		return c.rows("SELECT name FROM subscription WHERE account_id = ? ORDER BY name", func(st *sqlite.Stmt) bool {
 			out = append(out, st.ColumnText(0))
 			return true

@@ -74,7 +74,7 @@ func dateAndZone(t time.Time) (seconds int64, minutes int) {
 
 // hasMessage reports whether content with a hash is stored already.
 func (s *Store) hasMessage(ctx context.Context, hash []byte) (known bool, err error) {
-	err = s.mail.with(ctx, func(c *conn) (err error) {
+	err = s.with(ctx, func(c *conn) (err error) {
 		known, err = c.row("SELECT 1 FROM message WHERE hash = ?", nil, hash)
 		return err
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -39,10 +38,8 @@ type packFile struct {
 	pool  *pool
 }
 
-func mailFile(stateDir string) string { return filepath.Join(stateDir, "mail.db") }
-
 func (p *packs) path(id int64) string {
-	return filepath.Join(p.stateDir, "packs", fmt.Sprintf("%d.db", id))
+	return filepath.Join(p.stateDir, packFileName(id))
 }
 
 // openPacks opens the files that mail.db names.
@@ -306,6 +303,9 @@ func (p *packs) close() error {
 			first = err
 		}
 	}
+	if p.current == nil {
+		return first
+	}
 	if err := p.current.close(); err != nil && first == nil {
 		first = err
 	}
@@ -412,27 +412,4 @@ func decodeChunks(message int64, b []byte) []int64 {
 		b = b[n:]
 	}
 	return ids
-}
-
-// syncWAL makes what was committed to a database durable. Opening the WAL file
-// beside SQLite is safe: its locks are on the other two files.
-func syncWAL(database string) error {
-	f, err := os.Open(database + "-wal")
-	if os.IsNotExist(err) {
-		return nil // checkpointed and closed
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -282,7 +282,7 @@ func TestOneBodyForAllRecipientsAndCopies(t *testing.T) {
 
 func (f *fixture) count(sql string) (n int64) {
 	f.t.Helper()
-	f.must(f.mail.with(context.Background(), func(c *conn) error {
+	f.must(f.with(context.Background(), func(c *conn) error {
 		_, err := c.row(sql, func(st stmt) { n = st.ColumnInt64(0) })
 		return err
 	}))
@@ -292,7 +292,7 @@ func (f *fixture) count(sql string) (n int64) {
 // packCount counts the chunks in all packs.
 func (f *fixture) packCount() (n int64) {
 	f.t.Helper()
-	for _, p := range f.packs.table {
+	for _, p := range f.machine.files.packs.table {
 		f.must(p.pool.with(context.Background(), func(c *conn) error {
 			_, err := c.row("SELECT count(*) FROM chunk", func(st stmt) { n += st.ColumnInt64(0) })
 			return err

@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -37,8 +36,6 @@ type Config struct {
 type Store struct {
 	cfg     Config
 	machine *Machine
-	mail    *pool
-	packs   *packs
 	feed    *feed
 	intake  *intake
 	decoder *zstd.Decoder
@@ -74,10 +71,11 @@ func Open(cfg Config) (*Store, error) {
 func (s *Store) open() error {
 	state := filepath.Join(s.cfg.Dir, "state")
 	spool := filepath.Join(s.cfg.Dir, "local", "spool")
-	for _, dir := range []string{filepath.Join(state, "packs"), spool} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
+	if err := os.MkdirAll(spool, 0o700); err != nil {
+		return err
+	}
+	if err := settleState(state); err != nil {
+		return err
 	}
 	var err error
 	if s.intake, err = newIntake(spool); err != nil {
@@ -86,33 +84,12 @@ func (s *Store) open() error {
 	if s.decoder, err = newDecoder(); err != nil {
 		return err
 	}
-	mail, err := openWriter(mailFile(state))
+	f, err := openFiles(state, s.cfg.Readers, s.cfg.Failpoint)
 	if err != nil {
 		return err
 	}
-	s.machine = &Machine{mail: mail, feed: s.feed, log: s.cfg.Logger, failpoint: s.cfg.Failpoint, checkpoint: make(chan struct{}, 1)}
-	if err := registerFunctions(mail); err != nil {
-		return err
-	}
-	if err := migrate(mail, mailMigrations); err != nil {
-		return fmt.Errorf("mail.db: %w", err)
-	}
-	s.mail = newPool(mailFile(state), s.cfg.Readers)
-	if s.packs, err = openPacks(state, s.cfg.Readers, mail, s.cfg.Failpoint); err != nil {
-		return err
-	}
-	s.machine.packs = s.packs
-	_, err = mail.row(`SELECT "index" FROM applied`, func(st *sqlite.Stmt) { s.machine.mailApplied = uint64(st.ColumnInt64(0)) })
-	if err != nil {
-		return err
-	}
-	s.machine.applied.Store(min(s.machine.mailApplied, s.packs.applied))
-	for _, dir := range []string{filepath.Join(state, "packs"), state, s.cfg.Dir} {
-		if err := syncDir(dir); err != nil {
-			return err
-		}
-	}
-	return nil
+	s.machine = &Machine{readers: s.cfg.Readers, feed: s.feed, log: s.cfg.Logger, failpoint: s.cfg.Failpoint, checkpoint: make(chan struct{}, 1)}
+	return s.machine.use(f)
 }
 
 // Machine returns the side of the store that applies commands.
@@ -130,20 +107,13 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) closeFiles() error {
-	var errs []error
-	if s.mail != nil {
-		errs = append(errs, s.mail.close())
-	}
-	if s.packs != nil {
-		errs = append(errs, s.packs.close())
-	}
-	if s.machine != nil {
-		errs = append(errs, s.machine.mail.close())
-	}
 	if s.decoder != nil {
 		s.decoder.Close()
 	}
-	return errors.Join(errs...)
+	if s.machine == nil {
+		return nil
+	}
+	return s.machine.files.close()
 }
 
 // propose sends a decision through the log and reads the answer. The same
@@ -223,7 +193,7 @@ func (m *Machine) copyWAL() error {
 	}
 	m.written.Store(0)
 	m.mu.Lock()
-	paths := append(m.packs.unsynced(), mailFile(m.packs.stateDir))
+	paths := append(m.files.packs.unsynced(), mailFile(m.files.dir))
 	m.mu.Unlock()
 	for _, p := range paths {
 		c, err := openConn(p, sqlite.OpenReadWrite)
@@ -240,7 +210,7 @@ func (m *Machine) copyWAL() error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, c := range []*conn{m.packs.current, m.mail} {
+	for _, c := range []*conn{m.files.packs.current, m.files.mail} {
 		if err := c.script("PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
 			return err
 		}

@@ -63,6 +63,15 @@ func (f *feed) publish(touched map[int64]int64) {
 	}
 }
 
+// publishAll wakes everybody: anything may have changed.
+func (f *feed) publishAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for k := range f.watchers {
+		f.wake(k)
+	}
+}
+
 func (f *feed) wake(k watchKey) {
 	for w := range f.watchers[k] {
 		select {

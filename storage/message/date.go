@@ -90,10 +90,11 @@ func (d *dateParts) clock(tok string) {
 	if d.hasTime {
 		return
 	}
-	parts := strings.SplitN(tok, ":", 4)
 	var v [3]int
-	for i := range min(len(parts), 3) {
-		v[i], _ = strconv.Atoi(parts[i])
+	for i := range v {
+		var part string
+		part, tok, _ = strings.Cut(tok, ":")
+		v[i], _ = strconv.Atoi(part)
 	}
 	if v[0] > 24 || v[1] > 59 || v[2] > 60 {
 		return

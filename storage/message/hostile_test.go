@@ -154,11 +154,11 @@ func TestDepthLimit(t *testing.T) {
 		}
 		return n
 	}
-	m := scanBytes(t, nested(MaxDepth-1, "b%d", "text"))
+	m := scanBytes(t, nested(MaxDepth-1, "b%03d", "text"))
 	if depth(m.Root) != MaxDepth || m.Defects.Has(DefectTooDeep) || m.Preview != "text" {
 		t.Errorf("at the limit: depth %d, defects %v", depth(m.Root), m.Defects)
 	}
-	m = scanBytes(t, nested(MaxDepth, "b%d", "text"))
+	m = scanBytes(t, nested(MaxDepth, "b%03d", "text"))
 	if depth(m.Root) != MaxDepth || !m.Defects.Has(DefectTooDeep) || m.Preview != "" {
 		t.Errorf("beyond it: depth %d, defects %v", depth(m.Root), m.Defects)
 	}

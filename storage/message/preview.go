@@ -1,7 +1,6 @@
 package message
 
 import (
-	"bytes"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -19,9 +18,20 @@ func (s *Scanner) preview() string {
 	return ""
 }
 
+// shortSample is how much of a sample, in bytes, is tried first: it nearly always fills the preview.
+const shortSample = 512
+
 // render turns the sample into one line of text.
 func (s *sample) render() string {
-	body := s.data
+	if len(s.data) > shortSample {
+		if text := s.renderSource(s.data[:shortSample]); utf8.RuneCountInString(text) >= PreviewRunes-1 {
+			return text
+		}
+	}
+	return s.renderSource(s.data)
+}
+
+func (s *sample) renderSource(body []byte) string {
 	if d := transferDecoder(s.part.Encoding); d != nil {
 		body, _, _ = transform.Bytes(d, body)
 	}
@@ -82,30 +92,45 @@ func withoutQuotes(text string) string {
 	return b.String()
 }
 
-// oneLine collapses white space, drops what is not printable, and cuts to PreviewRunes.
+// oneLine collapses white space, drops what is not shown, and cuts to PreviewRunes.
 func oneLine(text string) string {
-	var b bytes.Buffer
+	var b strings.Builder
+	b.Grow(min(len(text), PreviewRunes+16))
 	runes, space := 0, false
 	for _, r := range text {
-		switch {
-		case unicode.IsSpace(r):
+		if isWhite(r) {
 			space = runes > 0
 			continue
-		case !unicode.IsPrint(r) && r != '\u200d' || r == '\u034f': // the joiner keeps emoji together
+		}
+		if !isShown(r) {
 			continue
 		}
 		if space {
-			if runes+1 >= PreviewRunes {
-				break
-			}
 			b.WriteByte(' ')
-			runes++
-			space = false
+			runes, space = runes+1, false
 		}
-		b.WriteRune(r)
-		if runes++; runes == PreviewRunes {
+		if runes >= PreviewRunes {
 			break
 		}
+		b.WriteRune(r)
+		runes++
 	}
-	return b.String()
+	return strings.TrimRight(b.String(), " ")
+}
+
+func isWhite(r rune) bool {
+	if r < utf8.RuneSelf {
+		return r <= ' ' && isSpace(byte(r)) || r == '\f' || r == '\v'
+	}
+	return unicode.IsSpace(r)
+}
+
+// isShown leaves out controls and the invisible characters some senders pad their previews with, but for the joiner
+// that keeps emoji together.
+func isShown(r rune) bool {
+	const combiningGraphemeJoiner, zeroWidthJoiner = 0x034f, 0x200d
+	if r < utf8.RuneSelf {
+		return r > ' ' && r != 0x7f
+	}
+	return (unicode.IsPrint(r) || r == zeroWidthJoiner) && r != combiningGraphemeJoiner
 }

@@ -60,7 +60,14 @@ type sample struct {
 
 // NewScanner returns a Scanner at the start of a message.
 func NewScanner() *Scanner {
-	s := &Scanner{msg: &Message{Envelope: &Envelope{}}, stack: make([]frame, 0, 4)}
+	s := &Scanner{
+		msg: &Message{Envelope: &Envelope{}},
+		// Sizes that fit an ordinary message, so that scanning it seldom grows them.
+		stack:  make([]frame, 0, 4),
+		header: make([]byte, 0, 4<<10),
+		text:   make([]byte, 0, 1<<10),
+		values: make([]fieldValue, 0, 16),
+	}
 	s.begin("text", "plain")
 	s.msg.Root = s.stack[0].part
 	return s
@@ -110,7 +117,7 @@ func (s *Scanner) consume(p []byte) []byte {
 		return p[end:]
 	}
 	if len(s.start) == 0 {
-		if s.kind == inBody && p[0] != '-' {
+		if s.kind == inBody && (p[0] != '-' || len(s.bounds.open) == 0) {
 			return s.consumeBody(p)
 		}
 		if end := lineEnd(p); p[end-1] == '\n' || end >= lineStart {
@@ -143,20 +150,28 @@ func (s *Scanner) gather(p []byte) []byte {
 
 // consumeBody takes whole lines of body up to one that may be a delimiter. p starts with one that is not.
 func (s *Scanner) consumeBody(p []byte) []byte {
-	if len(s.bounds.open) == 0 {
-		s.take(p)
-		return nil
-	}
-	end := 0
-	for end < len(p) && p[end] != '-' {
+	delimited := len(s.bounds.open) > 0
+	end, lines, crlfs, before := 0, 0, 0, s.tail[1]
+	for end < len(p) && !(delimited && p[end] == '-') {
 		n := bytes.IndexByte(p[end:], '\n')
 		if n < 0 {
 			end = len(p)
 			break
 		}
+		if n > 0 {
+			before = p[end+n-1]
+		}
+		if before == '\r' {
+			crlfs++
+		}
+		before = '\n'
+		lines++
 		end += n + 1
 	}
-	s.take(p[:end])
+	if s.sample != nil {
+		s.keepSample(p[:end])
+	}
+	s.advance(p[:end], lines, crlfs)
 	return p[end:]
 }
 
@@ -178,11 +193,8 @@ func emptyLine(line []byte) bool {
 	return line[0] == '\n' || len(line) == 2 && line[0] == '\r' && line[1] == '\n'
 }
 
-// take consumes bytes of the current line (of several, in a body) and does what its end brings.
+// take consumes a line, or a piece of one, and does what its end brings.
 func (s *Scanner) take(p []byte) {
-	if len(p) == 0 {
-		return
-	}
 	switch s.kind {
 	case inHeader:
 		s.keepHeader(p)
@@ -191,7 +203,7 @@ func (s *Scanner) take(p []byte) {
 			s.keepSample(p)
 		}
 	}
-	s.advance(p)
+	s.takeLine(p)
 	if s.midLine {
 		return
 	}
@@ -203,14 +215,24 @@ func (s *Scanner) take(p []byte) {
 	}
 }
 
-// advance moves the counters over p.
-func (s *Scanner) advance(p []byte) {
+// takeLine moves the counters over a line, or a piece of one.
+func (s *Scanner) takeLine(p []byte) {
 	n := len(p)
-	if p[0] == '\n' && s.tail[1] == '\r' {
-		s.crlfs++
+	switch {
+	case p[n-1] != '\n':
+		s.advance(p, 0, 0)
+	case n > 1 && p[n-2] == '\r', n == 1 && s.tail[1] == '\r':
+		s.advance(p, 1, 1)
+	default:
+		s.advance(p, 1, 0)
 	}
-	s.lines += int64(bytes.Count(p, []byte{'\n'}))
-	s.crlfs += int64(bytes.Count(p, []byte("\r\n")))
+}
+
+// advance moves the counters over p, which has so many line ends, crlfs of them with CR.
+func (s *Scanner) advance(p []byte, lines, crlfs int) {
+	n := len(p)
+	s.lines += int64(lines)
+	s.crlfs += int64(crlfs)
 	s.off += int64(n)
 	s.tail[0] = s.tail[1]
 	if n > 1 {

@@ -177,10 +177,10 @@ func (quotedPrintableDecoder) Transform(dst, src []byte, atEOF bool) (nDst, nSrc
 	return nDst, nSrc, nil
 }
 
-// plainRun is the length of what stands for itself.
+// plainRun is the length of what stands for itself: up to an escape, or white space that may end a line.
 func plainRun(src []byte) int {
 	for i, c := range src {
-		if c == '=' || c == ' ' || c == '\t' {
+		if c == '=' || (c == ' ' || c == '\t') && (i+1 == len(src) || src[i+1] <= ' ') {
 			return i
 		}
 	}

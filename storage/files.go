@@ -1,0 +1,101 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// files are the open databases of DATA/state: for each a writer, which belongs
+// to the machine, and a pool of readers.
+type files struct {
+	dir   string // DATA/state
+	mail  *conn
+	reads *pool
+	packs *packs
+}
+
+// openFiles opens the databases in dir, making those that do not exist.
+func openFiles(dir string, readers int, failpoint func(string) error) (*files, error) {
+	f := &files{dir: dir}
+	if err := f.open(readers, failpoint); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return f, nil
+}
+
+func (f *files) open(readers int, failpoint func(string) error) error {
+	if err := os.MkdirAll(filepath.Join(f.dir, "packs"), 0o700); err != nil {
+		return err
+	}
+	var err error
+	if f.mail, err = openWriter(mailFile(f.dir)); err != nil {
+		return err
+	}
+	if err := registerFunctions(f.mail); err != nil {
+		return err
+	}
+	if err := migrate(f.mail, mailMigrations); err != nil {
+		return fmt.Errorf("mail.db: %w", err)
+	}
+	f.reads = newPool(mailFile(f.dir), readers)
+	if f.packs, err = openPacks(f.dir, readers, f.mail, failpoint); err != nil {
+		return err
+	}
+	for _, dir := range []string{filepath.Join(f.dir, "packs"), f.dir, filepath.Dir(f.dir)} {
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// applied reads the last command that mail.db contains.
+func (f *files) applied() (index uint64, err error) {
+	_, err = f.mail.row(`SELECT "index" FROM applied`, func(st *sqlite.Stmt) { index = uint64(st.ColumnInt64(0)) })
+	return index, err
+}
+
+func (f *files) close() error {
+	var errs []error
+	if f.reads != nil {
+		errs = append(errs, f.reads.close())
+	}
+	if f.packs != nil {
+		errs = append(errs, f.packs.close())
+	}
+	if f.mail != nil {
+		errs = append(errs, f.mail.close())
+	}
+	return errors.Join(errs...)
+}
+
+func mailFile(dir string) string { return filepath.Join(dir, "mail.db") }
+
+func packFileName(id int64) string { return fmt.Sprintf("packs/%d.db", id) }
+
+// syncWAL makes what was committed to a database durable. Opening the WAL file
+// beside SQLite is safe: its locks are on the other two files.
+func syncWAL(database string) error {
+	f, err := os.Open(database + "-wal")
+	if os.IsNotExist(err) {
+		return nil // checkpointed and closed
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

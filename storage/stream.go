@@ -1,0 +1,294 @@
+package storage
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// The stream of a state: streamMagic, then for each database its name, page
+// size and number of pages, the pages, and their SHA-256; an empty name ends
+// it. All numbers are uvarints.
+const streamMagic = "trivet state 1\n"
+
+var streamName = regexp.MustCompile(`^(mail|packs/[1-9][0-9]{0,8})\.db$`)
+
+// Stream writes the whole state as of one moment, page by page, while commands
+// are being applied: nothing is copied to disk for it.
+func (m *Machine) Stream(w io.Writer) error {
+	sources, err := m.freeze()
+	defer func() {
+		for _, s := range sources {
+			s.close() // ends its read transaction
+		}
+	}()
+	if err != nil {
+		return fmt.Errorf("stream state: %w", err)
+	}
+	out := bufio.NewWriterSize(w, 256<<10)
+	out.WriteString(streamMagic)
+	for _, s := range sources {
+		if err := s.write(out); err != nil {
+			return fmt.Errorf("stream %s: %w", s.name, err)
+		}
+	}
+	writeUvarint(out, 0)
+	return out.Flush()
+}
+
+// source is a database with a read transaction open on it.
+type source struct {
+	*conn
+	name string
+}
+
+// freeze opens a read transaction on every file, between two batches.
+func (m *Machine) freeze() ([]source, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := []string{"mail.db"}
+	m.files.packs.mu.RLock()
+	for _, f := range m.files.packs.table {
+		names = append(names, packFileName(f.id))
+	}
+	m.files.packs.mu.RUnlock()
+	var out []source
+	for _, name := range names {
+		c, err := openReader(filepath.Join(m.files.dir, name))
+		if err != nil {
+			return out, err
+		}
+		out = append(out, source{c, name})
+		if _, err := c.exec("BEGIN"); err != nil {
+			return out, err
+		}
+		if _, err := c.row("SELECT 1 FROM applied", nil); err != nil { // fixes what is seen
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+func (s source) write(out *bufio.Writer) error {
+	var size, pages uint64
+	if _, err := s.row("PRAGMA page_size", func(st *sqlite.Stmt) { size = uint64(st.ColumnInt64(0)) }); err != nil {
+		return err
+	}
+	if _, err := s.row("PRAGMA page_count", func(st *sqlite.Stmt) { pages = uint64(st.ColumnInt64(0)) }); err != nil {
+		return err
+	}
+	writeUvarint(out, uint64(len(s.name)))
+	out.WriteString(s.name)
+	writeUvarint(out, size)
+	writeUvarint(out, pages)
+	h := sha256.New()
+	page := make([]byte, size)
+	var werr error
+	err := s.rows("SELECT data FROM sqlite_dbpage ORDER BY pgno", func(st *sqlite.Stmt) bool {
+		page = page[:st.ColumnBytes(0, page)]
+		h.Write(page)
+		_, werr = out.Write(page)
+		return werr == nil
+	})
+	if err == nil {
+		err = werr
+	}
+	if err == nil {
+		_, err = out.Write(h.Sum(nil))
+	}
+	return err
+}
+
+func writeUvarint(w *bufio.Writer, n uint64) {
+	var b [binary.MaxVarintLen64]byte
+	w.Write(b[:binary.PutUvarint(b[:], n)])
+}
+
+// Restore replaces the state by what [Machine.Stream] wrote elsewhere. The new
+// files are whole and on disk before they take the place of the old ones; a
+// crash in between leaves one or the other, which the next Open finds.
+func (m *Machine) Restore(r io.Reader) error {
+	incoming := filepath.Join(filepath.Dir(m.files.dir), incomingState)
+	if err := receiveState(incoming, r); err != nil {
+		return fmt.Errorf("restore state: %w", errors.Join(err, os.RemoveAll(incoming)))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.swap.Lock() // waits for the reads that are running
+	defer m.swap.Unlock()
+	dir, readers := m.files.dir, m.readers
+	if err := m.files.close(); err != nil {
+		return fmt.Errorf("restore state: %w", err)
+	}
+	if err := replaceState(dir); err != nil {
+		return fmt.Errorf("restore state: %w", err)
+	}
+	f, err := openFiles(dir, readers, m.failpoint)
+	if err != nil {
+		return fmt.Errorf("restore state: %w", err)
+	}
+	if err := m.use(f); err != nil {
+		return fmt.Errorf("restore state: %w", err)
+	}
+	m.feed.publishAll()
+	return nil
+}
+
+// Names beside DATA/state while it is being replaced.
+const (
+	incomingState = "state.incoming"
+	replacedState = "state.replaced"
+	wholeMark     = "whole" // a file in incomingState, made last
+)
+
+func receiveState(dir string, r io.Reader) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "packs"), 0o700); err != nil {
+		return err
+	}
+	in := bufio.NewReaderSize(r, 256<<10)
+	magic := make([]byte, len(streamMagic))
+	if _, err := io.ReadFull(in, magic); err != nil || string(magic) != streamMagic {
+		return errors.Join(errors.New("this is not the stream of a state"), err)
+	}
+	for {
+		more, err := receiveFile(dir, in)
+		if err != nil {
+			return err
+		}
+		if !more {
+			break
+		}
+	}
+	for _, d := range []string{filepath.Join(dir, "packs"), dir} {
+		if err := syncDir(d); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, wholeMark), nil, 0o600); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func receiveFile(dir string, in *bufio.Reader) (more bool, err error) {
+	n, err := binary.ReadUvarint(in)
+	if err != nil || n == 0 {
+		return false, err
+	}
+	if n > 64 {
+		return false, errors.New("a file name is too long")
+	}
+	name := make([]byte, n)
+	if _, err := io.ReadFull(in, name); err != nil {
+		return false, err
+	}
+	if !streamName.Match(name) {
+		return false, fmt.Errorf("unexpected file %q", name)
+	}
+	size, err := binary.ReadUvarint(in)
+	if err != nil {
+		return false, err
+	}
+	pages, err := binary.ReadUvarint(in)
+	if err != nil {
+		return false, err
+	}
+	if size < 512 || size > 65536 || pages > 1<<32 {
+		return false, fmt.Errorf("%s: %d pages of %d octets", name, pages, size)
+	}
+	return true, receivePages(filepath.Join(dir, string(name)), in, int64(size*pages))
+}
+
+func receivePages(path string, in io.Reader, size int64) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var h hash.Hash = sha256.New()
+	if _, err := io.CopyN(io.MultiWriter(f, h), in, size); err != nil {
+		return err
+	}
+	want := make([]byte, sha256.Size)
+	if _, err := io.ReadFull(in, want); err != nil {
+		return err
+	}
+	if string(h.Sum(nil)) != string(want) {
+		return fmt.Errorf("%s arrived damaged", filepath.Base(path))
+	}
+	return f.Sync()
+}
+
+// replaceState puts the incoming state in the place of the one in dir.
+func replaceState(dir string) error {
+	data := filepath.Dir(dir)
+	replaced := filepath.Join(data, replacedState)
+	if err := os.RemoveAll(replaced); err != nil {
+		return err
+	}
+	if err := os.Rename(dir, replaced); err != nil {
+		return err
+	}
+	return settleState(dir)
+}
+
+// settleState finishes a replacement that a crash may have cut short, and
+// clears away what is left of one.
+func settleState(dir string) error {
+	data := filepath.Dir(dir)
+	incoming, replaced := filepath.Join(data, incomingState), filepath.Join(data, replacedState)
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		from := replaced
+		if _, err := os.Stat(filepath.Join(incoming, wholeMark)); err == nil {
+			from = incoming
+		}
+		if err := os.Rename(from, dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err := syncDir(data); err != nil {
+			return err
+		}
+	}
+	return errors.Join(os.RemoveAll(incoming), os.RemoveAll(replaced), removeIfThere(filepath.Join(dir, wholeMark)))
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// with lends a read-only connection to mail.db to f.
+func (s *Store) with(ctx context.Context, f func(*conn) error) error {
+	s.machine.swap.RLock()
+	defer s.machine.swap.RUnlock()
+	return s.machine.files.reads.with(ctx, f)
+}
+
+// snapshot is with inside one read transaction: f sees one state.
+func (s *Store) snapshot(ctx context.Context, f func(*conn) error) error {
+	s.machine.swap.RLock()
+	defer s.machine.swap.RUnlock()
+	return s.machine.files.reads.snapshot(ctx, f)
+}
+
+// chunk reads the compressed octets of a chunk.
+func (s *Store) chunk(ctx context.Context, id int64) ([]byte, error) {
+	s.machine.swap.RLock()
+	defer s.machine.swap.RUnlock()
+	return s.machine.files.packs.read(ctx, id)
+}

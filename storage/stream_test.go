@@ -1,0 +1,98 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestStreamAndRestore(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.PackBytes = 300_000 })
+	f.exercise()
+	want := f.sound()
+	var stream bytes.Buffer
+	f.must(f.Machine().Stream(&stream))
+
+	g := newFixture(t)
+	g.account("other@example.net")
+	before := g.sound()
+	for name, damaged := range map[string][]byte{
+		"empty":   nil,
+		"cut":     stream.Bytes()[:stream.Len()-1],
+		"changed": bytes.Replace(bytes.Clone(stream.Bytes()), []byte("alice@"), []byte("mallo@"), 1),
+		"name":    bytes.Replace(bytes.Clone(stream.Bytes()), []byte("mail.db"), []byte("../x.db"), 1),
+		"magic":   append([]byte("x"), stream.Bytes()...),
+	} {
+		if err := g.Machine().Restore(bytes.NewReader(damaged)); err == nil {
+			t.Fatalf("%s: a damaged stream was taken", name)
+		}
+		if got := g.sound(); got.Sum != before.Sum {
+			t.Fatalf("%s: a damaged stream changed the state", name)
+		}
+	}
+	w := g.Watch(1, 1)
+	defer w.Close()
+	f.must(g.Machine().Restore(&stream))
+	if got := g.sound(); got.Sum != want.Sum || g.Machine().Applied() != want.Index {
+		t.Fatal("the restored state differs")
+	}
+	select {
+	case <-w.C:
+	default:
+		t.Fatal("nobody was woken")
+	}
+	a, err := g.AccountByAddress(context.Background(), "alice@example.org")
+	g.must(err)
+	g.deliver(rawMessage(500, 2000), a) // and it goes on
+	g.sound()
+	if left, _ := filepath.Glob(filepath.Join(g.dir, "state*")); len(left) != 1 {
+		t.Fatalf("left behind: %v", left)
+	}
+}
+
+// TestRestoreCutShort has the node die between any two steps of a replacement.
+func TestRestoreCutShort(t *testing.T) {
+	f := newFixture(t)
+	f.exercise()
+	theirs := f.sound()
+	var stream bytes.Buffer
+	f.must(f.Machine().Stream(&stream))
+	for _, step := range []string{"incoming not whole", "incoming whole", "state moved away", "replaced not removed"} {
+		t.Run(step, func(t *testing.T) {
+			g := open(t, t.TempDir())
+			g.account("other@example.net")
+			want := g.sound().Sum
+			f.must(g.Store.Close())
+			state, incoming := filepath.Join(g.dir, "state"), filepath.Join(g.dir, incomingState)
+			f.must(receiveState(incoming, bytes.NewReader(stream.Bytes())))
+			switch step {
+			case "incoming not whole":
+				f.must(os.Remove(filepath.Join(incoming, wholeMark)))
+			case "state moved away":
+				f.must(os.Rename(state, filepath.Join(g.dir, replacedState)))
+				want = theirs.Sum
+			case "replaced not removed":
+				f.must(os.Rename(state, filepath.Join(g.dir, replacedState)))
+				f.must(os.Rename(incoming, state))
+				want = theirs.Sum
+			}
+			h := open(t, g.dir)
+			defer h.Store.Close()
+			if got := h.sound().Sum; got != want {
+				t.Fatal("the wrong state was opened")
+			}
+			entries, err := os.ReadDir(g.dir)
+			f.must(err)
+			var names []string
+			for _, e := range entries {
+				names = append(names, e.Name())
+			}
+			if s := strings.Join(names, " "); s != "local state" {
+				t.Fatalf("left behind: %s", s)
+			}
+		})
+	}
+}
