@@ -117,17 +117,15 @@ const dataGrace = time.Minute
 // Where that cannot be had the session ends.
 func (b *body) drain() {
 	var scratch []byte
-	var discarded int64
 	for b.err == nil {
 		if scratch == nil {
 			scratch = make([]byte, outputBuffer)
 		}
-		n, _ := b.next(scratch)
-		discarded += int64(n)
-		if limit := b.limits.MaxMessageBytes; limit > 0 && discarded > limit {
-			b.err = errRefused
-			b.gate.closing = true
+		if limit := b.limits.MaxMessageBytes; limit > 0 && b.size/2 > limit {
+			b.err = errTooLarge
+			break
 		}
+		b.next(scratch)
 	}
 	if !b.inSync() {
 		b.gate.closing = true

@@ -73,7 +73,10 @@ func (s *session) Data(io.Reader) error {
 	b := s.gate.body
 	began := s.server.cfg.Clock()
 	r := s.receive(b, began)
-	b.drain()
+	if r.Code != 250 {
+		b.refuse(r)
+		b.drain()
+	}
 	s.report(r, b)
 	return r
 }
