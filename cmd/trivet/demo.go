@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"trivet/auth"
+	"trivet/storage"
+)
+
+// demoDomain cannot exist outside (RFC 2606).
+const demoDomain = "demo.example"
+
+// demoSettings are handy ports on loopback; one that is taken is replaced by a free one.
+func demoSettings() settings {
+	s := defaultSettings()
+	s.Listen = listenMap{listenSMTP: "127.0.0.1:2525", listenIMAP: "127.0.0.1:1143", listenHTTP: "127.0.0.1:8080"}
+	s.LogLevel = "warn"
+	s.Hostname = "mail." + demoDomain
+	return s
+}
+
+func (c *cli) demoCommand() *cobra.Command {
+	cmd := command("demo", "Run a throw-away appliance on loopback with accounts and sample mail", 0, 0, nil)
+	load := addFlags(cmd.Flags(), demoSettings(), keyNode)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		s, err := load("")
+		if err != nil {
+			return err
+		}
+		keep := cmd.Flags().Changed("data")
+		if !keep {
+			dir, err := os.MkdirTemp("", "trivet-demo-")
+			if err != nil {
+				return err
+			}
+			defer os.RemoveAll(dir)
+			c.dir = dataDir(dir)
+		}
+		return c.demo(cmd.Context(), s, keep, !cmd.Flags().Changed(keyListen))
+	}
+	return cmd
+}
+
+// demoAccount is somebody to try things with.
+type demoAccount struct {
+	Address  string `json:"address"`
+	Name     string `json:"name"`
+	Password string `json:"password"`
+}
+
+// demonstration is what `trivet demo --json` prints when it is ready.
+type demonstration struct {
+	Listen   map[string]string `json:"listen"`
+	Domain   string            `json:"domain"`
+	Accounts []demoAccount     `json:"accounts"`
+	Messages int               `json:"messages"` // sample mail delivered
+	Data     string            `json:"data"`
+	Kept     bool              `json:"kept"` // whether the data stays
+	PID      int               `json:"pid"`
+	Try      []string          `json:"try"` // commands to copy
+}
+
+func (c *cli) demo(ctx context.Context, s settings, keep, fallback bool) error {
+	accounts := []demoAccount{
+		{Address: "ann@" + demoDomain, Name: "Ann Ødegård", Password: newPassword()},
+		{Address: "bob@" + demoDomain, Name: "Bob Tanaka", Password: newPassword()},
+	}
+	if err := c.prepareDemo(ctx, &s, accounts[0]); err != nil {
+		return err
+	}
+	log := newLogger(c.err, s)
+	warnUnserved(log, s.Listen)
+	return c.serve(ctx, s, log, fallback, func(n *node) error {
+		if err := n.addDemoAccount(ctx, accounts[1]); err != nil {
+			return err
+		}
+		messages, err := n.deliverSamples(ctx, accounts[0], accounts[1])
+		if err != nil {
+			return err
+		}
+		d := demonstration{Listen: n.open.addresses(), Domain: demoDomain, Accounts: accounts, Messages: messages,
+			Data: string(c.dir), Kept: keep, PID: os.Getpid()}
+		d.Try = d.commands(c.dir)
+		return c.print(d, d.text)
+	})
+}
+
+// prepareDemo sets up the folder as `trivet setup` does.
+func (c *cli) prepareDemo(ctx context.Context, s *settings, admin demoAccount) error {
+	verifier, err := auth.NewVerifier(admin.Password)
+	if err != nil {
+		return err
+	}
+	if err := c.dir.create(); err != nil {
+		return err
+	}
+	unlock, err := c.dir.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := c.dir.checkEmpty(); err != nil {
+		return err
+	}
+	s.Node = newNodeID()
+	return c.prepare(ctx, storage.NewAccount{Address: admin.Address, Name: admin.Name, Admin: true, Verifier: verifier}, demoDomain, *s)
+}
+
+func (n *node) addDemoAccount(ctx context.Context, a demoAccount) error {
+	verifier, err := auth.NewVerifier(a.Password)
+	if err != nil {
+		return err
+	}
+	_, err = n.store.CreateAccount(ctx, storage.NewAccount{Address: a.Address, Name: a.Name, Verifier: verifier})
+	return err
+}
+
+// commands are things to try, ready to be copied.
+func (d demonstration) commands(dir dataDir) []string {
+	ann, bob := d.Accounts[0], d.Accounts[1]
+	var try []string
+	if smtp, ok := d.Listen[listenSMTP]; ok {
+		try = append(try, fmt.Sprintf("swaks --server %s --from you@example.org --to %s --header 'Subject: Hello' --body 'It works.'", smtp, ann.Address))
+	}
+	if imap, ok := d.Listen[listenIMAP]; ok {
+		host, port, _ := net.SplitHostPort(imap) // a listener's address has both
+		try = append(try,
+			fmt.Sprintf("curl -s --user '%s:%s' 'imap://%s/INBOX;MAILINDEX=1'", ann.Address, ann.Password, imap),
+			fmt.Sprintf("mutt -e 'set ssl_starttls=no' -e 'set imap_user=%s imap_pass=%s' -f imap://%s:%s/INBOX", bob.Address, bob.Password, host, port))
+	}
+	if http, ok := d.Listen[listenHTTP]; ok {
+		try = append(try, fmt.Sprintf("curl -s http://%s/metrics | grep ^trivet_", http))
+	}
+	return append(try, fmt.Sprintf("trivet account list --data %s", dir))
+}
+
+func (d demonstration) text(w io.Writer) {
+	fmt.Fprintf(w, "Trivet hosts %s on this machine, with %d messages.\n\n", d.Domain, d.Messages)
+	for _, name := range served {
+		if address, ok := d.Listen[name]; ok {
+			fmt.Fprintf(w, "  %s\t%s\n", name, address)
+		}
+	}
+	fmt.Fprintln(w)
+	for _, a := range d.Accounts {
+		fmt.Fprintf(w, "  %s\tpassword %s\n", a.Address, a.Password)
+	}
+	fmt.Fprint(w, "\nTry:\n\n")
+	for _, command := range d.Try {
+		fmt.Fprintf(w, "  %s\n", command)
+	}
+	fate := "is removed at the end"
+	if d.Kept {
+		fate = "is kept"
+	}
+	fmt.Fprintf(w, "\nThe data folder %s %s. Stop with Ctrl-C.\n", d.Data, fate)
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	"trivet/auth"
+	"trivet/imap"
+	"trivet/smtp"
+	"trivet/storage"
+)
+
+// metrics are the figures of a node; docs/reference.md lists them.
+type metrics struct {
+	smtpSessions prometheus.Gauge
+	smtpRefused  prometheus.Counter
+	smtpMessages *prometheus.CounterVec // by the code of the reply
+	smtpBytes    *prometheus.CounterVec // by the code of the reply
+	smtpSeconds  prometheus.Histogram
+	proposals    *prometheus.HistogramVec // by outcome
+	logins       *prometheus.CounterVec   // by outcome
+	collectors   []prometheus.Collector
+}
+
+var _ smtp.Metrics = (*metrics)(nil)
+
+// latencies are the bounds of the histograms, in seconds: from what a fast disk
+// takes to what a client does not wait for.
+func latencies() []float64 {
+	return []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 60}
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		smtpSessions: prometheus.NewGauge(prometheus.GaugeOpts{Name: "trivet_smtp_sessions", Help: "Open SMTP sessions."}),
+		smtpRefused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "trivet_smtp_refused_connections_total", Help: "SMTP connections refused because there were too many."}),
+		smtpMessages: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "trivet_smtp_messages_total", Help: "Messages that came by SMTP, by the code of the reply; 250 is accepted."}, []string{"code"}),
+		smtpBytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "trivet_smtp_message_bytes_total", Help: "Octets of the messages that came by SMTP, by the code of the reply."}, []string{"code"}),
+		smtpSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "trivet_smtp_message_seconds", Help: "Time from DATA to the reply.", Buckets: latencies()}),
+		proposals: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "trivet_propose_seconds", Help: "Time of a change through the log, by outcome.", Buckets: latencies()}, []string{"outcome"}),
+		logins: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "trivet_logins_total", Help: "Attempts to log in, by outcome."}, []string{"outcome"}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "trivet_build_info", Help: "Always 1; the label tells the release.",
+		ConstLabels: prometheus.Labels{"version": release}})
+	build.Set(1)
+	m.collectors = []prometheus.Collector{m.smtpSessions, m.smtpRefused, m.smtpMessages, m.smtpBytes, m.smtpSeconds, m.proposals, m.logins, build}
+	return m
+}
+
+// watch adds the figures that are read from their rooms when they are asked for.
+func (m *metrics) watch(n *node, mailboxes *imap.Server) {
+	gauge := func(name, help string, value func() float64) {
+		m.collectors = append(m.collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	gauge("trivet_ready", "1 when the node can do its work.", func() float64 {
+		if n.raft.Ready() != nil {
+			return 0
+		}
+		return 1
+	})
+	gauge("trivet_imap_sessions", "Open IMAP sessions.", func() float64 { return float64(mailboxes.Sessions()) })
+	gauge("trivet_raft_applied_index", "Last change applied on this node.", func() float64 { return float64(n.raft.Status().Applied) })
+	gauge("trivet_raft_commit_index", "Last entry known to be on a majority.", func() float64 { return float64(n.raft.Status().Commit) })
+	gauge("trivet_raft_term", "Current term.", func() float64 { return float64(n.raft.Status().Term) })
+	gauge("trivet_raft_log_bytes", "Octets of entries in the log, roughly.", func() float64 { return float64(n.raft.Status().LogBytes) })
+	gauge("trivet_disk_free_bytes", "Free space on the disk of the data folder.", func() float64 {
+		free, _ := n.disk.free(time.Now())
+		return float64(free)
+	})
+}
+
+// Session implements smtp.Metrics.
+func (m *metrics) Session(delta int) { m.smtpSessions.Add(float64(delta)) }
+
+// Refused implements smtp.Metrics.
+func (m *metrics) Refused() { m.smtpRefused.Inc() }
+
+// Message implements smtp.Metrics.
+func (m *metrics) Message(code int, size int64, took time.Duration) {
+	label := strconv.Itoa(code)
+	m.smtpMessages.WithLabelValues(label).Inc()
+	m.smtpBytes.WithLabelValues(label).Add(float64(size))
+	m.smtpSeconds.Observe(took.Seconds())
+}
+
+// proposal counts a change that went through the log, or did not.
+func (m *metrics) proposal(took time.Duration, err error) {
+	outcome := "done"
+	if err != nil {
+		outcome = storage.KindOf(storageError(err)).String()
+	}
+	m.proposals.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+// login counts an attempt to log in.
+func (m *metrics) login(outcome auth.Outcome) { m.logins.WithLabelValues(string(outcome)).Inc() }
+
+// diskSpace knows how much room a file system has, and asks at most once a second.
+type diskSpace struct {
+	path string
+
+	mu    sync.Mutex
+	asked time.Time
+	last  uint64
+	known bool
+}
+
+// free returns the octets that are left to this user, or false if that is not known.
+func (d *diskSpace) free(now time.Time) (uint64, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now.Sub(d.asked) < time.Second && !d.asked.IsZero() {
+		return d.last, d.known
+	}
+	var stat unix.Statfs_t
+	d.known = unix.Statfs(d.path, &stat) == nil
+	d.asked, d.last = now, stat.Bavail*uint64(stat.Bsize)
+	return d.last, d.known
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"trivet/storage"
+)
+
+// What the commands send.
+type (
+	nothing struct{}
+	named   struct {
+		Name string `json:"name"` // a domain or an address
+	}
+	passwordChange struct {
+		Address  string           `json:"address"`
+		Verifier storage.Verifier `json:"verifier"` // the password itself stays with whoever typed it
+	}
+	disableChange struct {
+		Address  string `json:"address"`
+		Disabled bool   `json:"disabled"`
+	}
+	quotaChange struct {
+		Address  string `json:"address"`
+		Bytes    *int64 `json:"bytes"`    // nil: as it is
+		Messages *int64 `json:"messages"` // nil: as it is
+	}
+	aliasChange struct {
+		Address string   `json:"address"`
+		Targets []string `json:"targets"`
+	}
+)
+
+// operations are what the control socket offers.
+func (n *node) operations() map[string]operation {
+	return map[string]operation{
+		"status":           operationOf(n.status),
+		"verify":           operationOf(n.verify),
+		"domain.add":       operationOf(n.addDomain),
+		"domain.list":      operationOf(func(ctx context.Context, _ nothing) ([]storage.Domain, error) { return n.store.Domains(ctx) }),
+		"domain.remove":    operationOf(removing(n.store.RemoveDomain)),
+		"domain.dns":       operationOf(n.domainRecords),
+		"account.add":      operationOf(n.store.CreateAccount),
+		"account.list":     operationOf(func(ctx context.Context, _ nothing) ([]storage.Account, error) { return n.store.Accounts(ctx) }),
+		"account.remove":   operationOf(removing(n.store.RemoveAccount)),
+		"account.password": operationOf(n.setPassword),
+		"account.disable":  operationOf(n.setDisabled),
+		"account.quota":    operationOf(n.setQuota),
+		"alias.add": operationOf(func(ctx context.Context, in aliasChange) (storage.Alias, error) {
+			return n.store.CreateAlias(ctx, in.Address, in.Targets)
+		}),
+		"alias.list":   operationOf(func(ctx context.Context, _ nothing) ([]storage.Alias, error) { return n.store.Aliases(ctx) }),
+		"alias.remove": operationOf(removing(n.store.RemoveAlias)),
+	}
+}
+
+func removing(remove func(context.Context, string) error) func(context.Context, named) (removed, error) {
+	return func(ctx context.Context, in named) (removed, error) {
+		return removed{Removed: in.Name}, remove(ctx, in.Name)
+	}
+}
+
+// operators are the local parts that every domain must have (RFC 2142 section 5
+// and RFC 5321 section 4.5.1).
+var operators = [...]string{"postmaster", "abuse"}
+
+// addDomain hosts a domain, and gives its operators' addresses to the first
+// administrator.
+func (n *node) addDomain(ctx context.Context, in named) (storage.Domain, error) {
+	domain, err := n.store.CreateDomain(ctx, in.Name)
+	if err != nil {
+		return domain, err
+	}
+	accounts, err := n.store.Accounts(ctx)
+	if err != nil {
+		return domain, err
+	}
+	first := slices.IndexFunc(accounts, func(a storage.Account) bool { return a.Admin && !a.Disabled })
+	if first < 0 {
+		return domain, nil
+	}
+	return domain, n.addOperators(ctx, domain.Name, accounts[first].Address)
+}
+
+// addOperators makes the aliases of the operators that are not there yet.
+func (n *node) addOperators(ctx context.Context, domain, target string) error {
+	for _, local := range operators {
+		address := local + "@" + domain
+		if address == target {
+			continue
+		}
+		_, err := n.store.CreateAlias(ctx, address, []string{target})
+		if err != nil && storage.KindOf(err) != storage.KindExists {
+			return fmt.Errorf("alias %s: %w", address, err)
+		}
+	}
+	return nil
+}
+
+func (n *node) setPassword(ctx context.Context, in passwordChange) (storage.Account, error) {
+	if err := n.store.SetPassword(ctx, in.Address, in.Verifier); err != nil {
+		return storage.Account{}, err
+	}
+	return n.store.AccountByAddress(ctx, in.Address)
+}
+
+func (n *node) setDisabled(ctx context.Context, in disableChange) (storage.Account, error) {
+	if err := n.store.SetDisabled(ctx, in.Address, in.Disabled); err != nil {
+		return storage.Account{}, err
+	}
+	return n.store.AccountByAddress(ctx, in.Address)
+}
+
+// setQuota changes what is given, and says how it stands when nothing is.
+func (n *node) setQuota(ctx context.Context, in quotaChange) (storage.Account, error) {
+	account, err := n.store.AccountByAddress(ctx, in.Address)
+	if err != nil || in.Bytes == nil && in.Messages == nil {
+		return account, err
+	}
+	if in.Bytes != nil {
+		account.QuotaBytes = *in.Bytes
+	}
+	if in.Messages != nil {
+		account.QuotaMessages = *in.Messages
+	}
+	if err := n.store.SetQuota(ctx, in.Address, account.QuotaBytes, account.QuotaMessages); err != nil {
+		return storage.Account{}, err
+	}
+	return n.store.AccountByAddress(ctx, in.Address)
+}
+
+// clusterStatus is what `trivet cluster status --json` prints.
+type clusterStatus struct {
+	Node         string            `json:"node"`
+	Leader       string            `json:"leader"` // empty: none is known
+	Ready        bool              `json:"ready"`
+	Problem      string            `json:"problem,omitempty"` // why it is not ready
+	Term         uint64            `json:"term"`
+	AppliedIndex uint64            `json:"applied_index"`
+	CommitIndex  uint64            `json:"commit_index"`
+	Listen       map[string]string `json:"listen"`
+	Nodes        []nodeStatus      `json:"nodes"`
+	Version      string            `json:"version"`
+}
+
+type nodeStatus struct {
+	ID           string `json:"id"`
+	Role         string `json:"role"`
+	AppliedIndex uint64 `json:"applied_index"`
+}
+
+func (n *node) status(context.Context, nothing) (clusterStatus, error) {
+	s := n.raft.Status()
+	status := clusterStatus{
+		Node: s.ID, Leader: s.Leader, Ready: true, Term: s.Term, AppliedIndex: s.Applied, CommitIndex: s.Commit,
+		Listen: n.open.addresses(), Version: release,
+		Nodes: []nodeStatus{{ID: s.ID, Role: s.Role, AppliedIndex: s.Applied}},
+	}
+	if err := n.raft.Ready(); err != nil {
+		status.Ready, status.Problem = false, err.Error()
+	}
+	return status, nil
+}
+
+func (n *node) verify(ctx context.Context, _ nothing) (storage.Verification, error) {
+	return n.store.Verify(ctx, nil)
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+)
+
+func (c *cli) serveCommand() *cobra.Command {
+	cmd := command("serve", "Run this node until a signal", 0, 0, nil)
+	load := addFlags(cmd.Flags(), defaultSettings(), keyNode)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := c.dir.checkSetUp(); err != nil {
+			return err
+		}
+		s, err := load(c.dir.settingsFile())
+		if err != nil {
+			return err
+		}
+		log := newLogger(c.err, s)
+		warnUnserved(log, s.Listen)
+		return c.serve(cmd.Context(), s, log, false, func(*node) error { return nil })
+	}
+	return cmd
+}
+
+// warnUnserved says which listeners are not opened. They are no error, so that
+// one command line does for releases that have them and releases that do not.
+func warnUnserved(log *slog.Logger, wanted listenMap) {
+	for _, name := range wanted.unserved() {
+		log.Warn("listener is not opened: this release has no server for it", "listener", name)
+	}
+}
+
+// serve runs the node on the folder until ctx ends. ready is called once it can
+// do its work; its error stops the node.
+func (c *cli) serve(ctx context.Context, s settings, log *slog.Logger, fallback bool, ready func(*node) error) error {
+	unlock, err := c.dir.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	open, err := s.Listen.open(fallback) // before anything that takes time: a taken port is the likeliest mistake
+	if err != nil {
+		return err
+	}
+	n, err := openNode(c.dir, s, log)
+	if err != nil {
+		open.close()
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	context.AfterFunc(ctx, c.release) // a second signal ends the process at once
+	err = n.serve(ctx, open, func() {
+		if err := ready(n); err != nil {
+			cancel(err)
+		}
+	})
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	err = errors.Join(err, n.close())
+	log.Info("stopped")
+	return err
+}

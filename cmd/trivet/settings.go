@@ -1,0 +1,297 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/pflag"
+
+	"trivet/auth"
+	"trivet/imap"
+	"trivet/smtp"
+)
+
+// settings are what belongs to one node; everything else is replicated state.
+// Each is a key of node.toml and a flag of the same name.
+type settings struct {
+	Node            text
+	Hostname        text
+	Listen          listenMap
+	LogLevel        level
+	LogFormat       format
+	DiskReserve     size
+	ShutdownTimeout duration
+
+	MaxMessageSize            size
+	MaxRecipients             number
+	SMTPConnections           number
+	SMTPConnectionsPerAddress number
+	SMTPErrors                number
+	SMTPRefusedRecipients     number
+	IMAPConnections           number
+	IMAPConnectionsPerAddress number
+	IMAPFailedLogins          number
+
+	LoginThrottle        toggle
+	LoginFailures        number
+	LoginFailuresNetwork number
+	LoginLockout         duration
+}
+
+// The defaults that no room decides.
+const (
+	defaultDiskReserve     = 32 << 20
+	defaultShutdownTimeout = 10 * time.Second
+)
+
+// defaultSettings serve mail from outside, and to this machine only the two
+// protocols that are not encrypted yet.
+func defaultSettings() settings {
+	limits := smtp.DefaultLimits()
+	return settings{
+		Listen:          listenMap{listenSMTP: ":25", listenIMAP: "127.0.0.1:143", listenHTTP: "127.0.0.1:8080"},
+		LogLevel:        "info",
+		LogFormat:       "text",
+		DiskReserve:     defaultDiskReserve,
+		ShutdownTimeout: duration(defaultShutdownTimeout),
+
+		MaxMessageSize:            size(limits.MaxMessageBytes),
+		MaxRecipients:             number(limits.MaxRecipients),
+		SMTPConnections:           number(limits.MaxConnections),
+		SMTPConnectionsPerAddress: number(limits.MaxConnectionsPerAddress),
+		SMTPErrors:                number(limits.MaxErrors),
+		SMTPRefusedRecipients:     number(limits.MaxRefusedRecipients),
+		IMAPConnections:           imap.DefaultConnections,
+		IMAPConnectionsPerAddress: imap.DefaultConnectionsPerAddress,
+		IMAPFailedLogins:          imap.DefaultAuthFailures,
+
+		LoginThrottle:        true,
+		LoginFailures:        auth.DefaultAccountFailures,
+		LoginFailuresNetwork: auth.DefaultNetworkFailures,
+		LoginLockout:         duration(auth.DefaultMaxDelay),
+	}
+}
+
+// key is one setting.
+type key struct {
+	name, usage string
+	value       pflag.Value
+}
+
+const (
+	keyNode   = "node"
+	keyListen = "listen"
+)
+
+// keys is the one list of the settings, in the order of the reference.
+func (s *settings) keys() []key {
+	return []key{
+		{keyNode, "name of this node in its cluster; fixed by setup", &s.Node},
+		{"hostname", "name by which this node calls itself to others", &s.Hostname},
+		{keyListen, "listeners to open: smtp, imap, http; a name left out is not opened, port 0 picks a free one", &s.Listen},
+		{"log-level", "least level that is logged: debug, info, warn or error", &s.LogLevel},
+		{"log-format", "text or json", &s.LogFormat},
+		{"disk-reserve", "free disk space below which nothing is accepted; 0: no reserve", &s.DiskReserve},
+		{"shutdown-timeout", "how long sessions may go on after a signal to stop", &s.ShutdownTimeout},
+		{"max-message-size", "largest message accepted by SMTP and IMAP", &s.MaxMessageSize},
+		{"max-recipients", "most recipients of one SMTP transaction; 0: any number", &s.MaxRecipients},
+		{"smtp-connections", "most SMTP connections at once; 0: any number", &s.SMTPConnections},
+		{"smtp-connections-per-address", "most SMTP connections at once from one address; 0: any number", &s.SMTPConnectionsPerAddress},
+		{"smtp-errors", "most malformed commands of an SMTP session; 0: any number", &s.SMTPErrors},
+		{"smtp-refused-recipients", "most unknown recipients of an SMTP session; 0: any number", &s.SMTPRefusedRecipients},
+		{"imap-connections", "most IMAP connections at once; 0: any number", &s.IMAPConnections},
+		{"imap-connections-per-address", "most IMAP connections at once from one address; 0: any number", &s.IMAPConnectionsPerAddress},
+		{"imap-failed-logins", "failed logins after which an IMAP connection is closed; 0: any number", &s.IMAPFailedLogins},
+		{"login-throttle", "slow down whoever fails to log in: on or off", &s.LoginThrottle},
+		{"login-failures", "failed logins of an account from one network before they are slowed down", &s.LoginFailures},
+		{"login-failures-per-network", "failed logins from one network, over all accounts, before they are slowed down", &s.LoginFailuresNetwork},
+		{"login-lockout", "longest time for which logins are refused after failed ones", &s.LoginLockout},
+	}
+}
+
+// smtpLimits are the limits of one SMTP listener.
+func (s settings) smtpLimits() smtp.Limits {
+	limits := smtp.DefaultLimits()
+	limits.MaxMessageBytes = int64(s.MaxMessageSize)
+	limits.MaxRecipients = int(s.MaxRecipients)
+	limits.MaxConnections = int(s.SMTPConnections)
+	limits.MaxConnectionsPerAddress = int(s.SMTPConnectionsPerAddress)
+	limits.MaxErrors = int(s.SMTPErrors)
+	limits.MaxRefusedRecipients = int(s.SMTPRefusedRecipients)
+	return limits
+}
+
+// imapLimits are the limits of the IMAP server, which switches off with a negative number.
+func (s settings) imapLimits() imap.Limits {
+	off := func(n number) int {
+		if n == 0 {
+			return -1
+		}
+		return int(n)
+	}
+	return imap.Limits{
+		Connections:           off(s.IMAPConnections),
+		ConnectionsPerAddress: off(s.IMAPConnectionsPerAddress),
+		AuthFailures:          off(s.IMAPFailedLogins),
+		AppendSize:            int64(s.MaxMessageSize),
+	}
+}
+
+// loginThrottle is how guessing passwords is slowed down.
+func (s settings) loginThrottle() auth.Throttle {
+	return auth.Throttle{
+		Off:             !bool(s.LoginThrottle),
+		AccountFailures: int(s.LoginFailures),
+		NetworkFailures: int(s.LoginFailuresNetwork),
+		MaxDelay:        time.Duration(s.LoginLockout),
+	}
+}
+
+// addFlags gives flags one flag for each setting but those left out, and returns
+// what loads them: defaults, then the file if there is one, then the flags given.
+func addFlags(flags *pflag.FlagSet, defaults settings, without ...string) func(file string) (settings, error) {
+	shown := defaults
+	for _, k := range shown.keys() {
+		if !slices.Contains(without, k.name) {
+			flags.Var(k.value, k.name, k.usage)
+		}
+	}
+	return func(file string) (settings, error) {
+		s := defaults
+		if err := s.readFile(file); err != nil {
+			return s, err
+		}
+		for _, k := range s.keys() {
+			if flag := flags.Lookup(k.name); flag != nil && flag.Changed {
+				if err := k.value.Set(flag.Value.String()); err != nil {
+					return s, usagef("--%s: %w", k.name, err)
+				}
+			}
+		}
+		return s, nil
+	}
+}
+
+// readFile applies the keys of a node.toml; a file that does not exist has none.
+func (s *settings) readFile(path string) error {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || path == "" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read settings: %w", err)
+	}
+	var values map[string]any
+	if err := toml.Unmarshal(data, &values); err != nil {
+		return fmt.Errorf("read settings %s: %w", path, err)
+	}
+	for _, k := range s.keys() {
+		if value, ok := values[k.name]; ok {
+			if err := k.value.Set(flagForm(value)); err != nil {
+				return fmt.Errorf("read settings %s: %s: %w", path, k.name, err)
+			}
+			delete(values, k.name)
+		}
+	}
+	for name := range values {
+		return fmt.Errorf("read settings %s: unknown key %q; 'trivet serve --help' lists them", path, name)
+	}
+	return nil
+}
+
+// flagForm writes a value of TOML as its flag would be given.
+func flagForm(value any) string {
+	table, ok := value.(map[string]any)
+	if !ok {
+		return fmt.Sprint(value)
+	}
+	var items []string
+	for name, address := range table {
+		items = append(items, name+"="+fmt.Sprint(address))
+	}
+	return strings.Join(items, ",")
+}
+
+// file returns the node.toml of s: the node and what is not the default.
+func (s settings) file() ([]byte, error) {
+	standard := defaultSettings()
+	values := map[string]any{keyListen: map[string]string(s.Listen)}
+	for i, k := range standard.keys() {
+		if mine := s.keys()[i].value.String(); k.name != keyListen && mine != k.value.String() {
+			values[k.name] = mine
+		}
+	}
+	body, err := toml.Marshal(values)
+	return append([]byte("# This node's own settings. Every key is also a flag of 'trivet serve', which lists them with --help.\n"), body...), err
+}
+
+// text is a string that is not empty.
+type text string
+
+func (v *text) Set(s string) error {
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return fmt.Errorf("%q is no name", s)
+	}
+	*v = text(s)
+	return nil
+}
+func (v *text) String() string { return string(*v) }
+func (*text) Type() string     { return "NAME" }
+
+// number is a count of 0 or more.
+type number int
+
+func (v *number) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 {
+		return fmt.Errorf("%q is no number of 0 or more", s)
+	}
+	*v = number(n)
+	return nil
+}
+func (v *number) String() string { return strconv.Itoa(int(*v)) }
+func (*number) Type() string     { return "N" }
+
+// toggle is on or off.
+type toggle bool
+
+func (v *toggle) Set(s string) error {
+	switch s {
+	case "on", "true":
+		*v = true
+	case "off", "false":
+		*v = false
+	default:
+		return fmt.Errorf("%q is neither on nor off", s)
+	}
+	return nil
+}
+
+func (v *toggle) String() string {
+	if *v {
+		return "on"
+	}
+	return "off"
+}
+func (*toggle) Type() string { return "on|off" }
+
+// duration is a time of 0 or more.
+type duration time.Duration
+
+func (v *duration) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is no duration; write 10s or 1m30s", s)
+	}
+	*v = duration(d)
+	return nil
+}
+func (v *duration) String() string { return time.Duration(*v).String() }
+func (*duration) Type() string     { return "DURATION" }

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"trivet/raft"
+	"trivet/storage"
+)
+
+// setupPatience is how long a new node may take to be ready on a slow disk.
+const setupPatience = time.Minute
+
+func (c *cli) setupCommand() *cobra.Command {
+	cmd := command("setup ADMIN@DOMAIN", "Prepare an empty data folder: a first node, its domain and its administrator", 1, 1, nil)
+	fromStdin := passwordFlag(cmd)
+	load := addFlags(cmd.Flags(), defaultSettings())
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		admin, err := addressArgument(args[0])
+		if err != nil {
+			return err
+		}
+		s, err := load("")
+		if err != nil {
+			return err
+		}
+		made, err := c.setup(cmd.Context(), admin, s, *fromStdin)
+		if err != nil {
+			return err
+		}
+		return c.print(made, func(w io.Writer) { made.text(w, c.dir.flag()) })
+	}
+	return cmd
+}
+
+// installation is what `trivet setup --json` prints.
+type installation struct {
+	Data     string   `json:"data"`
+	Node     string   `json:"node"`
+	Hostname string   `json:"hostname"`
+	Domain   string   `json:"domain"`
+	Address  string   `json:"address"`            // of the administrator
+	Password string   `json:"password,omitempty"` // when it was made up
+	Records  []record `json:"records"`
+}
+
+func (i installation) text(w io.Writer, dataFlag string) {
+	fmt.Fprintf(w, "%s is set up for %s; its administrator is %s\n", i.Data, i.Domain, i.Address)
+	if i.Password != "" {
+		fmt.Fprintf(w, "password (shown only now): %s\n", i.Password)
+	}
+	fmt.Fprintf(w, "\nPublish these DNS records:\n\n")
+	zoneFile(i.Records)(w)
+	fmt.Fprintf(w, "\nThen run: trivet serve%s\n", dataFlag)
+}
+
+// setup prepares the folder. Everything is made in a folder inside of it and put
+// in place at the end, node.toml last: whatever interrupts it, it can be asked again.
+func (c *cli) setup(ctx context.Context, admin string, s settings, fromStdin bool) (installation, error) {
+	if err := c.dir.create(); err != nil {
+		return installation{}, err
+	}
+	unlock, err := c.dir.lock()
+	if err != nil {
+		return installation{}, err
+	}
+	defer unlock()
+	if err := c.dir.checkEmpty(); err != nil {
+		return installation{}, err
+	}
+	verifier, password, err := c.choosePassword(fromStdin)
+	if err != nil {
+		return installation{}, err
+	}
+	domain := admin[strings.LastIndexByte(admin, '@')+1:]
+	if s.Node == "" {
+		s.Node = newNodeID()
+	}
+	if s.Hostname == "" {
+		s.Hostname = text("mail." + domain)
+	}
+	if err := c.prepare(ctx, storage.NewAccount{Address: admin, Admin: true, Verifier: verifier}, domain, s); err != nil {
+		return installation{}, fmt.Errorf("set up %s: %w", c.dir, err)
+	}
+	return installation{Data: string(c.dir), Node: string(s.Node), Hostname: string(s.Hostname), Domain: domain, Address: admin,
+		Password: password, Records: records(domain, string(s.Hostname), publicAddresses())}, nil
+}
+
+// newNodeID names a node: never the same twice.
+func newNodeID() text {
+	var random [4]byte
+	rand.Read(random[:]) // never fails, see crypto/rand
+	return text("n-" + hex.EncodeToString(random[:]))
+}
+
+func (c *cli) prepare(ctx context.Context, admin storage.NewAccount, domain string, s settings) error {
+	partial := dataDir(c.dir.path(partialName))
+	if err := os.RemoveAll(string(partial)); err != nil { // of a setup that was interrupted
+		return err
+	}
+	if err := partial.create(); err != nil {
+		return err
+	}
+	if err := firstState(ctx, partial, admin, domain, s); err != nil {
+		return errors.Join(err, os.RemoveAll(string(partial)))
+	}
+	entries, err := os.ReadDir(string(partial))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.Rename(partial.path(e.Name()), c.dir.path(e.Name())); err != nil {
+			return err
+		}
+	}
+	file, err := s.file()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.Remove(string(partial)), writeFile(c.dir.settingsFile(), file)); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(filepath.Clean(string(c.dir))))
+}
+
+// firstState makes a cluster of one and writes the first decisions into it.
+func firstState(ctx context.Context, dir dataDir, admin storage.NewAccount, domain string, s settings) error {
+	log := slog.New(slog.DiscardHandler)
+	if err := raft.Bootstrap(raftConfig(dir, s, log, nil)); err != nil {
+		return err
+	}
+	n, err := openNode(dir, s, log)
+	if err != nil {
+		return err
+	}
+	patience, cancel := context.WithTimeout(ctx, setupPatience)
+	defer cancel()
+	if err = n.waitReady(patience); err == nil {
+		err = n.firstDecisions(patience, admin, domain)
+	}
+	return errors.Join(err, n.close())
+}
+
+func (n *node) firstDecisions(ctx context.Context, admin storage.NewAccount, domain string) error {
+	if _, err := n.store.CreateDomain(ctx, domain); err != nil {
+		return err
+	}
+	if _, err := n.store.CreateAccount(ctx, admin); err != nil {
+		return err
+	}
+	return n.addOperators(ctx, domain, admin.Address)
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"trivet/storage"
+)
+
+func (c *cli) verifyCommand() *cobra.Command {
+	return command("verify", "Check every file and body of this node, running or not, and print the checksum of its state", 0, 0, c.verify)
+}
+
+// verification is what `trivet verify --json` prints.
+type verification struct {
+	OK           bool              `json:"ok"`
+	Checksum     string            `json:"checksum"` // of the logical state: equal on all nodes at one index
+	AppliedIndex uint64            `json:"applied_index"`
+	Tables       map[string]string `json:"tables"`
+	Messages     int64             `json:"messages"`
+	Octets       int64             `json:"octets"`
+	Problems     []string          `json:"problems"`
+}
+
+// errDamaged makes the exit status tell of problems that were printed.
+var errDamaged = errors.New("the state is damaged; see the problems above")
+
+func (c *cli) verify(cmd *cobra.Command, _ []string) error {
+	var found storage.Verification
+	err := newController(c.dir).do(cmd.Context(), "verify", nothing{}, &found)
+	if errors.Is(err, errNotRunning) {
+		found, err = c.verifyStopped(cmd.Context())
+	}
+	if err != nil {
+		return err
+	}
+	v := verification{OK: len(found.Problems) == 0, Checksum: found.Checksum.Sum, AppliedIndex: found.Checksum.Index,
+		Tables: found.Checksum.Tables, Messages: found.Messages, Octets: found.Octets, Problems: found.Problems}
+	if err := c.print(v, v.text); err != nil {
+		return err
+	}
+	if !v.OK {
+		return errDamaged
+	}
+	return nil
+}
+
+func (v verification) text(w io.Writer) {
+	fmt.Fprintf(w, "checksum\t%s\napplied\t%d\nbodies\t%d, %s\n", v.Checksum, v.AppliedIndex, v.Messages, size(v.Octets).about())
+	for _, p := range v.Problems {
+		fmt.Fprintf(w, "problem\t%s\n", p)
+	}
+	if v.OK {
+		fmt.Fprintln(w, "problems\tnone")
+	}
+}
+
+// verifyPatience is how long a node that was stopped may take to apply what its log still has.
+const verifyPatience = 10 * time.Minute
+
+// verifyStopped opens the node for as long as the check takes.
+func (c *cli) verifyStopped(ctx context.Context) (storage.Verification, error) {
+	unlock, err := c.dir.lock()
+	if err != nil {
+		return storage.Verification{}, err
+	}
+	defer unlock()
+	s := defaultSettings()
+	if err := s.readFile(c.dir.settingsFile()); err != nil {
+		return storage.Verification{}, err
+	}
+	s.DiskReserve = 0 // nothing is accepted
+	n, err := openNode(c.dir, s, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return storage.Verification{}, err
+	}
+	patience, cancel := context.WithTimeout(ctx, verifyPatience)
+	defer cancel()
+	var found storage.Verification
+	if err = n.waitReady(patience); err == nil {
+		found, err = n.store.Verify(ctx, nil)
+	}
+	return found, errors.Join(err, n.close())
+}
