@@ -228,9 +228,9 @@ func (p *addressParser) atSign() {
 	p.end = p.i
 }
 
-// domainEnd is the index after the domain or domain literal at i; white space is permitted around dots.
+// domainEnd is the index after the domain or domain literal at i; white space and comments are permitted around dots.
 func (p *addressParser) domainEnd(i int) int {
-	i = skipSpace(p.s, i)
+	i = skipCFWS(p.s, i)
 	if i < len(p.s) && p.s[i] == '[' {
 		for i < len(p.s) && p.s[i] != ']' && p.s[i] != ',' && p.s[i] != '>' {
 			i++
@@ -242,7 +242,7 @@ func (p *addressParser) domainEnd(i int) int {
 	}
 	for i < len(p.s) && strings.IndexByte("()<>@,;:\"[]\\ \t\r\n", p.s[i]) < 0 {
 		i++
-		if next := skipSpace(p.s, i); next < len(p.s) && next > i && (p.s[next] == '.' || p.s[i-1] == '.') {
+		if next := skipCFWS(p.s, i); next < len(p.s) && next > i && (p.s[next] == '.' || p.s[i-1] == '.') {
 			i = next
 		}
 	}
@@ -252,6 +252,9 @@ func (p *addressParser) domainEnd(i int) int {
 // colon ends a group's name, or is noise.
 func (p *addressParser) colon() {
 	p.i++
+	if p.group && !p.have {
+		p.started = false
+	}
 	if p.group || p.have || !p.started {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/encoding/ianaindex"
+	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
 )
 
@@ -18,6 +19,8 @@ func charsetDecoder(label string) transform.Transformer {
 	switch strings.ToLower(strings.Trim(label, " \t\"'")) {
 	case "", "utf-8", "utf8", "us-ascii", "ascii", "unknown-8bit", "x-unknown", "default":
 		return lenientUTF8{}
+	case "utf-16": // big endian without a mark (RFC 2781, 4.3); browsers differ
+		return unicode.UTF16(unicode.BigEndian, unicode.UseBOM).NewDecoder()
 	}
 	if e := findEncoding(label); e != nil {
 		return e.NewDecoder()

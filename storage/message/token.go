@@ -11,6 +11,14 @@ func skipSpace(s string, i int) int {
 	return i
 }
 
+// skipCFWS skips white space and comments.
+func skipCFWS(s string, i int) int {
+	for i = skipSpace(s, i); i < len(s) && s[i] == '('; {
+		i = skipSpace(s, skipComment(s, i))
+	}
+	return i
+}
+
 // skipComment returns the index after the comment that starts at i, with those nested in it; the end of s if it does
 // not end.
 func skipComment(s string, i int) int {
@@ -63,10 +71,7 @@ func unescape(s string) string {
 
 // readToken returns the first word of s, after white space and comments, and the rest.
 func readToken(s string) (token, rest string) {
-	i := skipSpace(s, 0)
-	for i < len(s) && s[i] == '(' {
-		i = skipSpace(s, skipComment(s, i))
-	}
+	i := skipCFWS(s, 0)
 	start := i
 	for i < len(s) && !isSpace(s[i]) && s[i] != ';' && s[i] != '(' {
 		i++
