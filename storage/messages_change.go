@@ -103,7 +103,7 @@ func applyStoreFlags(t *tx, b storeFlags) (any, error) {
 	changed, unseen, deleted := 0, int64(0), int64(0)
 	for _, r := range b.UIDs {
 		if b.UnchangedSince > 0 {
-			err := t.mail.rows("SELECT uid FROM mailbox_message WHERE mailbox_id = ? AND uid BETWEEN ? AND ? AND modseq > ?", func(st *sqlite.Stmt) bool {
+			err := t.mail.rows("SELECT uid FROM mailbox_message WHERE mailbox_id = ? AND uid BETWEEN ? AND ? AND modseq > ? ORDER BY uid", func(st *sqlite.Stmt) bool {
 				out.Modified = append(out.Modified, uint32(st.ColumnInt64(0)))
 				return true
 			}, b.Mailbox, r.First, r.Last, since)
