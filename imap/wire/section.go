@@ -19,7 +19,7 @@ const (
 )
 
 const (
-	maxPartDepth    = 64  // numbers in a part specifier
+	maxPartDepth    = 128 // numbers in a part specifier
 	maxHeaderFields = 512 // names in HEADER.FIELDS
 )
 

@@ -208,3 +208,10 @@ func (w *Writer) Ranges(ranges []Range) {
 		w.buf = AppendRanges(w.buf, ranges[i:i+1])
 	}
 }
+
+// Fail makes the connection fail: what was announced, a literal's octets mostly, cannot be delivered.
+func (w *Writer) Fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+}

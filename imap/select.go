@@ -1,0 +1,115 @@
+package imap
+
+import (
+	"trivet/storage"
+)
+
+// selectMailbox answers SELECT (RFC 9051 section 6.3.2).
+func (s *session) selectMailbox(c *call) error { return s.open(c, false) }
+
+// examine answers EXAMINE (RFC 9051 section 6.3.3).
+func (s *session) examine(c *call) error { return s.open(c, true) }
+
+func (s *session) open(c *call, readOnly bool) error {
+	c.SP()
+	name := c.Mailbox(s.utf8())
+	if err := c.End(); err != nil {
+		return err
+	}
+	if s.view != nil && s.rev2() {
+		s.untagged("OK", "CLOSED", "The previous mailbox is no longer selected")
+	}
+	s.deselect() // also when what follows fails
+	v, firstUnseen, err := s.newView(name)
+	if err != nil {
+		return err
+	}
+	v.readOnly = readOnly
+	s.view, s.state = v, selected
+	s.selectResponses(firstUnseen)
+	c.code, c.text = "READ-WRITE", c.name+" completed"
+	if readOnly {
+		c.code = "READ-ONLY"
+	}
+	return nil
+}
+
+// newView reads a mailbox. The watch is set before the reading: what changes in between wakes it, and
+// is read again rather than missed.
+func (s *session) newView(name string) (v *view, firstUnseen uint32, err error) {
+	ctx, cancel := s.storage()
+	defer cancel()
+	store := s.server.cfg.Store
+	box, err := store.Mailbox(ctx, s.who.AccountID, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	watch := store.Watch(s.who.AccountID, box.ID)
+	got, err := store.Select(ctx, box.ID)
+	if err != nil {
+		watch.Close()
+		return nil, 0, err
+	}
+	return &view{mailbox: got.Mailbox, uids: got.UIDs, modseq: got.Mailbox.HighestModSeq, watch: watch,
+		keywords: commonKeywords()}, got.FirstUnseen, nil
+}
+
+func (s *session) selectResponses(firstUnseen uint32) {
+	v := s.view
+	s.flagsAnnouncement()
+	s.w.Raw("* OK [PERMANENTFLAGS (")
+	if !v.readOnly {
+		s.w.Raw(settableFlags)
+		s.w.Raw(` \*`)
+	}
+	s.w.Raw(")] Flags that are kept\r\n")
+	s.exists()
+	if !s.rev2() {
+		// Dropped by RFC 9051 (appendix E, items 8 and 9).
+		s.w.Raw("* 0 RECENT\r\n")
+		if n := v.sequence(firstUnseen); n != 0 {
+			s.w.Raw("* OK [UNSEEN ")
+			s.w.Uint32(n)
+			s.w.Raw("] First unseen\r\n")
+		}
+	}
+	s.w.Raw("* OK [UIDVALIDITY ")
+	s.w.Uint32(v.mailbox.UIDValidity)
+	s.w.Raw("] UIDs valid\r\n* OK [UIDNEXT ")
+	s.w.Uint32(v.mailbox.UIDNext)
+	s.w.Raw("] Next UID\r\n")
+	if s.rev2() {
+		s.w.Raw("* LIST ()")
+		s.listName(v.mailbox.Name)
+		s.w.CRLF()
+	}
+}
+
+// leave answers UNSELECT (RFC 9051 section 6.4.2).
+func (s *session) leave(c *call) error {
+	if err := c.End(); err != nil {
+		return err
+	}
+	s.deselect()
+	return nil
+}
+
+// close answers CLOSE: what is marked \Deleted goes without a word, unless the mailbox was opened by
+// EXAMINE (RFC 9051 section 6.4.1).
+func (s *session) close(c *call) error {
+	if err := c.End(); err != nil {
+		return err
+	}
+	v := s.view
+	s.deselect()
+	if v.readOnly {
+		return nil
+	}
+	ctx, cancel := s.storage()
+	defer cancel()
+	_, err := s.server.cfg.Store.Expunge(ctx, v.mailbox.ID, nil)
+	if storage.KindOf(err) == storage.KindNotFound {
+		return nil // deleted meanwhile: nothing is left to expunge
+	}
+	return err
+}

@@ -1,0 +1,179 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrServerClosed is returned by Serve after Shutdown.
+var ErrServerClosed = errors.New("imap: server closed")
+
+// Server serves any number of listeners. Create it with NewServer.
+type Server struct {
+	cfg    Config
+	limits Limits
+	log    *slog.Logger
+	ctx    context.Context // ends when running commands must stop
+	cancel context.CancelFunc
+	ending atomic.Bool // Shutdown has begun
+
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{}
+	sessions  map[*session]struct{}
+	byAddress map[netip.Addr]int
+	running   sync.WaitGroup
+}
+
+// NewServer returns a server that serves nothing yet.
+func NewServer(cfg Config) *Server {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Server{
+		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, ctx: ctx, cancel: cancel,
+		listeners: map[net.Listener]struct{}{},
+		sessions:  map[*session]struct{}{},
+		byAddress: map[netip.Addr]int{},
+	}
+}
+
+// Sessions is the number of open connections.
+func (srv *Server) Sessions() int {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return len(srv.sessions)
+}
+
+// Serve accepts connections until l fails or Shutdown is called, which makes it return
+// ErrServerClosed. A connection that is a *tls.Conn counts as secure from its first octet.
+func (srv *Server) Serve(l net.Listener) error {
+	if !srv.listen(l) {
+		_ = l.Close()
+		return ErrServerClosed
+	}
+	defer srv.forget(l)
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			srv.start(conn)
+		case srv.ending.Load():
+			return ErrServerClosed
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default:
+			// Out of descriptors, mostly: it passes when somebody leaves.
+			srv.log.Warn("imap accept", "error", err)
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
+func (srv *Server) listen(l net.Listener) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.ending.Load() {
+		return false
+	}
+	srv.listeners[l] = struct{}{}
+	return true
+}
+
+func (srv *Server) forget(l net.Listener) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	delete(srv.listeners, l)
+}
+
+func (srv *Server) start(conn net.Conn) {
+	s := newSession(srv, conn)
+	if refusal := srv.admit(s); refusal != "" {
+		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = conn.Write([]byte("* BYE [UNAVAILABLE] " + refusal + "\r\n"))
+		_ = conn.Close()
+		return
+	}
+	go func() {
+		defer srv.leave(s)
+		s.run()
+	}()
+}
+
+// admit counts a session in, or says why not.
+func (srv *Server) admit(s *session) string {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	most, each := srv.limits.Connections, srv.limits.ConnectionsPerAddress
+	switch {
+	case srv.ending.Load():
+		return "The server is shutting down"
+	case most > 0 && len(srv.sessions) >= most:
+		return "Too many connections"
+	case each > 0 && srv.byAddress[s.address] >= each:
+		return "Too many connections from your address"
+	}
+	srv.sessions[s] = struct{}{}
+	srv.byAddress[s.address]++
+	srv.running.Add(1)
+	return ""
+}
+
+func (srv *Server) leave(s *session) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	delete(srv.sessions, s)
+	if srv.byAddress[s.address]--; srv.byAddress[s.address] == 0 {
+		delete(srv.byAddress, s.address)
+	}
+	srv.running.Done()
+}
+
+// Shutdown stops accepting, says BYE to the sessions that wait for their clients, and lets running
+// commands finish. When ctx ends first, it closes what is left and returns ctx's error.
+func (srv *Server) Shutdown(ctx context.Context) error {
+	srv.ending.Store(true)
+	srv.each(func(s *session) { s.interrupt() })
+	done := make(chan struct{})
+	go func() {
+		srv.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		srv.cancel()
+		return nil
+	case <-ctx.Done():
+	}
+	srv.cancel()
+	srv.each(func(s *session) { _ = s.socket.Close() })
+	<-done
+	return ctx.Err()
+}
+
+// each closes the listeners and calls f for every session.
+func (srv *Server) each(f func(*session)) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	for l := range srv.listeners {
+		_ = l.Close()
+	}
+	for s := range srv.sessions {
+		f(s)
+	}
+}
+
+// addressOf is the IP address of a peer, or the zero one, which is then shared by all such peers.
+func addressOf(addr net.Addr) netip.Addr {
+	ap, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
