@@ -61,7 +61,7 @@ type Config struct {
 // withDefaults returns c with its zero values filled in, or says what is wrong with it.
 func (c Config) withDefaults() (Config, error) {
 	if c.Dir == "" || c.NodeID == "" {
-		return c, errors.New("Dir and NodeID are required")
+		return c, errors.New("settings Dir and NodeID are required")
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

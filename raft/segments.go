@@ -26,10 +26,13 @@ type segments struct {
 	mu     sync.Mutex
 	open   map[io.Closer]struct{} // so that a failed wal.Open leaves no file open
 	newest *tailSegment           // the segment made or recovered last, or nil
+
+	buffers sync.Pool // of *[firstRead]byte
 }
 
 func newSegments(dir string) *segments {
-	return &segments{Filer: segment.NewFiler(dir, fs.New()), dir: dir, open: map[io.Closer]struct{}{}}
+	return &segments{Filer: segment.NewFiler(dir, fs.New()), dir: dir, open: map[io.Closer]struct{}{},
+		buffers: sync.Pool{New: func() any { return new([firstRead]byte) }}}
 }
 
 func (s *segments) path(info types.SegmentInfo) string {
@@ -136,17 +139,19 @@ const firstRead = 4 << 10
 
 // entry returns the payload of the frame at offset.
 func (f *entryFile) entry(offset uint32) (*types.PooledBuffer, error) {
-	buf := make([]byte, firstRead)
-	n, err := f.file.ReadAt(buf, int64(offset))
+	buf := f.owner.buffers.Get().(*[firstRead]byte)
+	release := func() { f.owner.buffers.Put(buf) }
+	n, err := f.file.ReadAt(buf[:], int64(offset))
+	size := int(binary.LittleEndian.Uint32(buf[4:]))
+	if n >= frameHeaderBytes && frameHeaderBytes+size <= n && buf[0] == frameEntry {
+		return &types.PooledBuffer{Bs: buf[frameHeaderBytes : frameHeaderBytes+size], CloseFn: release}, nil
+	}
+	defer release()
 	if n < frameHeaderBytes {
 		return nil, fmt.Errorf("read %s at %d: %w", f.file.Name(), offset, err)
 	}
-	size := int(binary.LittleEndian.Uint32(buf[4:]))
 	if buf[0] != frameEntry || size > segment.MaxEntrySize {
 		return nil, fmt.Errorf("%w: %s: no entry at offset %d", ErrCorrupt, f.file.Name(), offset)
-	}
-	if frameHeaderBytes+size <= n {
-		return &types.PooledBuffer{Bs: buf[frameHeaderBytes : frameHeaderBytes+size]}, nil
 	}
 	whole := make([]byte, size)
 	have := copy(whole, buf[frameHeaderBytes:n])

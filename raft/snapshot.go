@@ -57,6 +57,9 @@ func (n *Node) snapshotLoop() {
 
 // snapshot takes one.
 func (n *Node) snapshot() error {
+	if err := n.accepting("snapshot"); err != nil {
+		return err // the library would hold us up until the fault has passed
+	}
 	settings := n.raft.ReloadableConfig()
 	// At least one entry stays: with an empty log raft-wal forgets where it was.
 	settings.TrailingLogs = max(n.log.trailing(n.cfg.LogBytes), 1)
