@@ -183,9 +183,9 @@ func (p *addressParser) angle() {
 		p.i++
 	}
 	if at < 0 {
-		p.addr.Mailbox = cleanLocal(p.s[start:p.i])
+		p.addr.Mailbox = cleanSpec(p.s[start:p.i])
 	} else {
-		p.addr.Mailbox, p.addr.Host = cleanLocal(p.s[start:at]), cleanDomain(p.s[at+1:p.i])
+		p.addr.Mailbox, p.addr.Host = cleanSpec(p.s[start:at]), cleanSpec(p.s[at+1:p.i])
 	}
 	if p.i < len(p.s) && p.s[p.i] == '>' {
 		p.i++
@@ -202,7 +202,7 @@ func (p *addressParser) route() {
 	if end < 0 || p.s[p.i+end] != ':' {
 		return
 	}
-	p.addr.Route = cleanDomain(p.s[p.i : p.i+end])
+	p.addr.Route = cleanSpec(p.s[p.i : p.i+end])
 	p.i += end + 1
 }
 
@@ -218,9 +218,9 @@ func (p *addressParser) atSign() {
 		return
 	}
 	p.have = true
-	p.addr = Address{Host: cleanDomain(p.s[at+1 : p.i])}
+	p.addr = Address{Host: cleanSpec(p.s[at+1 : p.i])}
 	if p.started {
-		p.addr.Mailbox = cleanLocal(p.s[p.local:p.end])
+		p.addr.Mailbox = cleanSpec(p.s[p.local:p.end])
 		p.addr.Name = cleanPhrase(p.s[p.phrase:p.local])
 	} else {
 		p.started, p.phrase, p.local = true, at, at
@@ -274,7 +274,7 @@ func (p *addressParser) endGroup() {
 func (p *addressParser) flush() {
 	if !p.have && p.started {
 		if p.local == p.phrase {
-			p.addr = Address{Mailbox: cleanLocal(p.s[p.phrase:p.end])}
+			p.addr = Address{Mailbox: cleanSpec(p.s[p.phrase:p.end])}
 		} else {
 			p.addr = Address{Name: cleanPhrase(p.s[p.phrase:p.end])}
 		}
@@ -356,9 +356,9 @@ func simplePhrase(s string) bool {
 	return true
 }
 
-// cleanLocal removes quoting, comments and white space outside quotes from a local part.
-func cleanLocal(s string) string {
-	if strings.IndexAny(s, "\"( \t\r\n") < 0 {
+// cleanSpec removes quoting, comments and white space outside quotes from a local part, domain or route.
+func cleanSpec(s string) string {
+	if !strings.ContainsAny(s, "\"( \t\r\n") {
 		return s
 	}
 	var b strings.Builder
@@ -372,26 +372,6 @@ func cleanLocal(s string) string {
 			var content string
 			content, i = readQuoted(s, i)
 			b.WriteString(content)
-		default:
-			b.WriteByte(s[i])
-			i++
-		}
-	}
-	return b.String()
-}
-
-// cleanDomain removes comments and white space.
-func cleanDomain(s string) string {
-	if strings.IndexAny(s, "( \t\r\n") < 0 {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		switch {
-		case isSpace(s[i]):
-			i++
-		case s[i] == '(':
-			i = skipComment(s, i)
 		default:
 			b.WriteByte(s[i])
 			i++
