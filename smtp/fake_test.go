@@ -44,15 +44,15 @@ type fakeMessage struct {
 func newFakeStore() *fakeStore {
 	return &fakeStore{
 		accounts: map[string][]storage.Account{
-			"alice@example.org":           {{ID: 1}},
-			"bob@example.org":             {{ID: 2}},
-			"full@example.org":            {{ID: 3, QuotaBytes: 1000, UsedBytes: 900}},
-			"postmaster@example.org":      {{ID: 1}},
-			"team@example.org":            {{ID: 1}, {ID: 2}},
-			`"two words"@example.org`:     {{ID: 4}},
-			`"at@sign"@example.org`:       {{ID: 5}},
+			"alice@example.org":            {{ID: 1}},
+			"bob@example.org":              {{ID: 2}},
+			"full@example.org":             {{ID: 3, QuotaBytes: 1000, UsedBytes: 900}},
+			"postmaster@example.org":       {{ID: 1}},
+			"team@example.org":             {{ID: 1}, {ID: 2}},
+			`"two words"@example.org`:      {{ID: 4}},
+			`"at@sign"@example.org`:        {{ID: 5}},
 			"jürgen@xn--bcher-kva.example": {{ID: 6}},
-			"jane@xn--bcher-kva.example":  {{ID: 7}},
+			"jane@xn--bcher-kva.example":   {{ID: 7}},
 		},
 		spooled: map[*storage.Content][]byte{},
 		seen:    map[[32]byte]bool{},
@@ -180,4 +180,32 @@ func withTLS(t testing.TB) func(*Config) {
 		}
 		cfg.TLS = c
 	}
+}
+
+func insecure() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
+
+// lazyStore does not read messages to their end.
+type lazyStore struct{ *fakeStore }
+
+func (lazyStore) Prepare(_ context.Context, r io.Reader) (*storage.Content, error) {
+	_, err := r.Read(make([]byte, 10))
+	return new(storage.Content), err
+}
+
+// lockedBuffer is a bytes.Buffer for several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
