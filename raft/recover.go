@@ -39,7 +39,16 @@ func scanTail(file *os.File) (tailScan, error) {
 	if err != nil {
 		return tailScan{}, err
 	}
-	s := frameScanner{crc: crc32.New(castagnoli), size: size, in: bufio.NewReaderSize(io.NewSectionReader(file, 0, size), 256<<10)}
+	scan, err := scanFrames(bufio.NewReaderSize(io.NewSectionReader(file, 0, size), 256<<10), size)
+	if err != nil {
+		return scan, fmt.Errorf("%s: %w", file.Name(), err)
+	}
+	return scan, nil
+}
+
+// scanFrames is scanTail for the bytes of a segment.
+func scanFrames(in *bufio.Reader, size int64) (tailScan, error) {
+	s := frameScanner{crc: crc32.New(castagnoli), size: size, in: in}
 	if !s.take(segmentHeaderBytes) {
 		return tailScan{}, s.err
 	}
@@ -58,7 +67,7 @@ func scanTail(file *os.File) (tailScan, error) {
 		case frameCommit:
 			seen.end = s.offset
 			if value == s.sum && torn {
-				return good, fmt.Errorf("%w: %s: a batch before offset %d does not match its checksum", ErrCorrupt, file.Name(), s.offset)
+				return good, fmt.Errorf("%w: a batch before offset %d does not match its checksum", ErrCorrupt, s.offset)
 			}
 			if torn = torn || value != s.sum; !torn {
 				good = seen
