@@ -174,7 +174,7 @@ func (n *node) services(open listeners) (early, late []service, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	controlServer := &http.Server{Handler: controlHandler(n.operations()), ReadHeaderTimeout: controlTimeout}
+	controlServer := &http.Server{Handler: withProfiles(controlHandler(n.operations())), ReadHeaderTimeout: controlTimeout}
 	early = append(early, service{"control", control, controlServer.Serve, controlServer.Shutdown})
 	imapServer := imap.NewServer(imap.Config{Store: n.store, Auth: n.auth, Logger: n.log, Version: release, Limits: n.settings.imapLimits()})
 	n.metrics.watch(n, imapServer)
