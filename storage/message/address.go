@@ -311,34 +311,7 @@ func cleanPhrase(s string) string {
 			return strings.TrimSpace(content)
 		}
 	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		switch {
-		case isSpace(s[i]):
-			i++
-		case s[i] == '(':
-			i = skipComment(s, i)
-		case s[i] == '"':
-			var content string
-			content, i = readQuoted(s, i)
-			appendWord(&b, content)
-		default:
-			end := i + 1
-			for end < len(s) && !isSpace(s[end]) && s[end] != '"' && s[end] != '(' {
-				end++
-			}
-			appendWord(&b, s[i:end])
-			i = end
-		}
-	}
-	return b.String()
-}
-
-func appendWord(b *strings.Builder, word string) {
-	if b.Len() > 0 && word != "" {
-		b.WriteByte(' ')
-	}
-	b.WriteString(word)
+	return joinWords(s, " ")
 }
 
 // simplePhrase reports whether s needs no cleaning.
@@ -361,21 +334,27 @@ func cleanSpec(s string) string {
 	if !strings.ContainsAny(s, "\"( \t\r\n") {
 		return s
 	}
+	return joinWords(s, "")
+}
+
+// joinWords joins the quoted strings and atoms of s, without the comments and white space between them.
+func joinWords(s, separator string) string {
 	var b strings.Builder
-	for i := 0; i < len(s); {
-		switch {
-		case isSpace(s[i]):
-			i++
-		case s[i] == '(':
-			i = skipComment(s, i)
-		case s[i] == '"':
-			var content string
-			content, i = readQuoted(s, i)
-			b.WriteString(content)
-		default:
-			b.WriteByte(s[i])
-			i++
+	for i := skipCFWS(s, 0); i < len(s); i = skipCFWS(s, i) {
+		var word string
+		if s[i] == '"' {
+			word, i = readQuoted(s, i)
+		} else {
+			start := i
+			for i < len(s) && !isSpace(s[i]) && s[i] != '"' && s[i] != '(' {
+				i++
+			}
+			word = s[start:i]
 		}
+		if b.Len() > 0 && word != "" {
+			b.WriteString(separator)
+		}
+		b.WriteString(word)
 	}
 	return b.String()
 }

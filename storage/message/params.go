@@ -75,10 +75,7 @@ func squeezeType(s string) string {
 
 // parseParams reads the parameters after the first semicolon. What is no name=value is skipped.
 func parseParams(s string) Params {
-	if strings.TrimSpace(s) == "" {
-		return nil
-	}
-	params := make(Params, 0, 2)
+	var params Params
 	for i := skipSpace(s, 0); i < len(s) && len(params) < MaxParams; i = skipSpace(s, i) {
 		if s[i] == ';' {
 			i++
