@@ -51,14 +51,15 @@ func (d dataDir) checkSetUp() error {
 
 // checkEmpty says why setup cannot use the folder.
 func (d dataDir) checkEmpty() error {
+	if ok, err := d.isSetUp(); ok || err != nil {
+		return errors.Join(err, fmt.Errorf("%s is set up already; run 'trivet serve%s'", d, d.flag()))
+	}
 	entries, err := os.ReadDir(string(d))
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case "node.toml":
-			return fmt.Errorf("%s is set up already; run 'trivet serve%s'", d, d.flag())
 		case lockName, partialName, "lost+found":
 		default:
 			return fmt.Errorf("%s is not empty: it has %s; choose another folder with --data", d, e.Name())

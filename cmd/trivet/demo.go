@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -129,15 +128,14 @@ func (d demonstration) commands(dir dataDir) []string {
 		try = append(try, fmt.Sprintf("swaks --server %s --from you@example.org --to %s --header 'Subject: Hello' --body 'It works.'", smtp, ann.Address))
 	}
 	if imap, ok := d.Listen[listenIMAP]; ok {
-		host, port, _ := net.SplitHostPort(imap) // a listener's address has both
 		try = append(try,
 			fmt.Sprintf("curl -s --user '%s:%s' 'imap://%s/INBOX;MAILINDEX=1'", ann.Address, ann.Password, imap),
-			fmt.Sprintf("mutt -e 'set ssl_starttls=no' -e 'set imap_user=%s imap_pass=%s' -f imap://%s:%s/INBOX", bob.Address, bob.Password, host, port))
+			fmt.Sprintf("mutt -e 'set ssl_starttls=no imap_user=%s imap_pass=%s folder=imap://%s' -f imap://%[3]s/INBOX", bob.Address, bob.Password, imap))
 	}
 	if http, ok := d.Listen[listenHTTP]; ok {
 		try = append(try, fmt.Sprintf("curl -s http://%s/metrics | grep ^trivet_", http))
 	}
-	return append(try, fmt.Sprintf("trivet account list --data %s", dir))
+	return append(try, fmt.Sprintf("%s account list --data %s", os.Args[0], dir))
 }
 
 func (d demonstration) text(w io.Writer) {
