@@ -59,7 +59,7 @@ func (s *session) fetch(c *call) error {
 		return err
 	}
 	if c.uid && !slices.ContainsFunc(f.items, func(it fetchItem) bool { return it.kind == itemUID }) {
-		f.items = slices.Insert(f.items, 0, fetchItem{kind: itemUID})
+		f.items = slices.Insert(f.items, 0, fetchItem{kind: itemUID, name: itemNames[itemUID]})
 	}
 	numbers, err := s.view.messages(set, c.uid)
 	if err != nil {
