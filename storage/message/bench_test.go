@@ -71,6 +71,16 @@ func BenchmarkScanAttachment(b *testing.B) {
 	}
 }
 
+func BenchmarkHeaderFields(b *testing.B) {
+	raw := twoParts()
+	m, _ := Scan(bytes.NewReader(raw))
+	names := []string{"From", "To", "Cc", "Subject", "Date", "Message-ID", "References", "Content-Type", "List-Id"}
+	b.ReportAllocs()
+	for b.Loop() {
+		HeaderFields(raw[:m.HeaderSize], names, false)
+	}
+}
+
 func BenchmarkAppendEnvelope(b *testing.B) {
 	m, _ := Scan(bytes.NewReader(twoParts()))
 	var dst []byte

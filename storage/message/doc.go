@@ -35,6 +35,8 @@
 //     [MaxParts] is an opaque application/octet-stream leaf that extends to the end of the message.
 //   - A Content-Type that cannot be read is text/plain (RFC 2045, 5.2; Dovecot answers with empty strings). Of several
 //     Content-* fields of one name the first counts.
+//   - What ends at an outer boundary ends before that boundary's line end, also if its own last line is a delimiter or
+//     part of a header (Dovecot then counts two bytes and a line more in an enclosing message/rfc822).
 //   - Types, encodings, disposition types and parameter names are lower case (Dovecot keeps the sender's case; IMAP
 //     compares them without case). Values are kept as sent. A text part without charset is announced as us-ascii.
 //   - RFC 2231 parameters stay encoded: continuations are joined, in order, to one "name*" (or "name", where no segment

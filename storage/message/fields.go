@@ -3,6 +3,7 @@ package message
 import (
 	"bytes"
 	"iter"
+	"slices"
 	"strings"
 )
 
@@ -142,21 +143,12 @@ func AllHeaders(header []byte, name string) []string {
 // header, if it has one: what BODY[HEADER.FIELDS] and BODY[HEADER.FIELDS.NOT] return (RFC 9051, 6.4.5.1). Names compare
 // without regard to ASCII case. Lines that are no field belong to the NOT form.
 func HeaderFields(header []byte, names []string, not bool) []byte {
-	wanted := make(map[string]bool, len(names))
-	for _, name := range names {
-		wanted[strings.ToLower(name)] = true
-	}
-	delete(wanted, "") // the name of lines that are no field
+	wanted := nameMatcher(names)
 	out := make([]byte, 0, min(len(header), 1024))
 	n := 0
-	var scratch [64]byte
 	for f := range Fields(header) {
 		n += len(f.Raw)
-		name := scratch[:0]
-		for _, c := range f.Name {
-			name = append(name, lower(c))
-		}
-		if wanted[string(name)] != not {
+		if (f.Name != nil && wanted(f)) != not {
 			out = append(out, f.Raw...)
 		}
 	}
@@ -165,4 +157,18 @@ func HeaderFields(header []byte, names []string, not bool) []byte {
 		out = append(out, rest[:lineEnd(rest)]...)
 	}
 	return out
+}
+
+// nameMatcher tells whether a field has one of the names. For the few that clients ask for, comparing is cheapest; the
+// many that a hostile one can send must not be multiplied with the fields.
+func nameMatcher(names []string) func(Field) bool {
+	const few = 32
+	if len(names) <= few {
+		return func(f Field) bool { return slices.ContainsFunc(names, f.Is) }
+	}
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[strings.ToLower(name)] = true
+	}
+	return func(f Field) bool { return set[strings.ToLower(string(f.Name))] }
 }

@@ -76,7 +76,7 @@ func squeezeType(s string) string {
 // parseParams reads the parameters after the first semicolon. What is no name=value is skipped.
 func parseParams(s string) Params {
 	var params Params
-	for i := skipSpace(s, 0); i < len(s) && len(params) < MaxParams; i = skipSpace(s, i) {
+	for i := skipCFWS(s, 0); i < len(s) && len(params) < MaxParams; i = skipCFWS(s, i) {
 		if s[i] == ';' {
 			i++
 			continue
@@ -86,13 +86,13 @@ func parseParams(s string) Params {
 			i++
 		}
 		name := s[start:i]
-		i = skipSpace(s, i)
+		i = skipCFWS(s, i)
 		if name == "" || i == len(s) || s[i] != '=' {
 			i = skipParam(s, i)
 			continue
 		}
 		var value string
-		value, i = readValue(s, skipSpace(s, i+1))
+		value, i = readValue(s, skipCFWS(s, i+1))
 		params = append(params, Param{intern(name), value})
 		i = skipParam(s, i)
 	}
