@@ -1,7 +1,6 @@
 package smtp
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"hash"
@@ -67,11 +66,6 @@ func (b *body) next(p []byte) (n int, err error) {
 		} else {
 			n = b.lines(p)
 		}
-	}
-	// RFC 5322 section 3.5 has no NUL in a message, and IMAP cannot show one:
-	// a literal is of CHAR8 (RFC 9051 section 9).
-	if bytes.IndexByte(p[:n], 0) >= 0 {
-		b.refuse(errNUL)
 	}
 	if n > 0 {
 		return n, nil

@@ -70,6 +70,10 @@ func (f *fakeStore) Resolve(_ context.Context, address string) (storage.Recipien
 	return storage.Recipient{Local: local, Accounts: f.accounts[strings.ToLower(address)]}, nil
 }
 
+func (f *fakeStore) Domains(context.Context) ([]storage.Domain, error) {
+	return []storage.Domain{{Name: "xn--bcher-kva.example"}, {Name: "example.org"}}, nil
+}
+
 func (f *fakeStore) Prepare(_ context.Context, r io.Reader) (*storage.Content, error) {
 	f.mu.Lock()
 	fails := f.prepareErr

@@ -87,23 +87,26 @@ func (s *session) resolve(p path) ([]int64, *reply) {
 	return ids, nil
 }
 
-// lookup resolves p. <postmaster> is that of the first hosted domain among the
-// host's name, the names above it and what Config.Postmaster says (RFC 5321
-// section 4.5.1).
+// lookup resolves p. <postmaster> is the first there is: that of the host's
+// name, of a name above it, or of any hosted domain (RFC 5321 section 4.5.1).
 func (srv *Server) lookup(ctx context.Context, p path) (storage.Recipient, error) {
 	if p.domain != "" {
 		return srv.cfg.Store.Resolve(ctx, p.String())
 	}
-	if to := srv.cfg.Postmaster; to != nil {
-		address, err := to(ctx)
-		if err != nil {
-			return storage.Recipient{}, err
-		}
-		return srv.cfg.Store.Resolve(ctx, address)
+	var names []string
+	for name := srv.cfg.Hostname; name != ""; _, name, _ = strings.Cut(name, ".") {
+		names = append(names, name)
 	}
-	for domain := srv.cfg.Hostname; domain != ""; _, domain, _ = strings.Cut(domain, ".") {
-		to, err := srv.cfg.Store.Resolve(ctx, "postmaster@"+domain)
-		if err != nil || to.Local {
+	hosted, err := srv.cfg.Store.Domains(ctx)
+	if err != nil {
+		return storage.Recipient{}, err
+	}
+	for _, d := range hosted {
+		names = append(names, d.Name)
+	}
+	for _, name := range names {
+		to, err := srv.cfg.Store.Resolve(ctx, p.local+"@"+name)
+		if err != nil || len(to.Accounts) > 0 {
 			return to, err
 		}
 	}

@@ -22,6 +22,9 @@ type Store interface {
 	// Resolve finds whose mail it is. It is called for every RCPT, on the
 	// session's goroutine.
 	Resolve(ctx context.Context, address string) (storage.Recipient, error)
+	// Domains lists the hosted domains. It is asked for the sake of
+	// <postmaster> only.
+	Domains(ctx context.Context) ([]storage.Domain, error)
 	// Prepare reads a message to its end or to r's first error, which it
 	// returns.
 	Prepare(ctx context.Context, r io.Reader) (*storage.Content, error)
@@ -55,10 +58,6 @@ type Config struct {
 	// then refused, before the client sends a message in vain. nil: always
 	// healthy.
 	Healthy func(context.Context) error
-	// Postmaster is the address that <postmaster> without a domain stands for
-	// (RFC 5321 section 4.5.1). nil: the postmaster of the first hosted domain
-	// among Hostname and the names above it.
-	Postmaster func(context.Context) (string, error)
 }
 
 // Server receives mail for local domains. Make it with [New].

@@ -418,7 +418,10 @@ func TestStoreThatStopsReading(t *testing.T) {
 
 func TestLogNamesTheMessageAndNotItsContent(t *testing.T) {
 	var log lockedBuffer
-	_, addr := startServer(t, newFakeStore(), func(cfg *Config) { cfg.Logger = slog.New(slog.NewJSONHandler(&log, nil)) })
+	metrics := &countingMetrics{}
+	_, addr := startServer(t, newFakeStore(), func(cfg *Config) {
+		cfg.Logger, cfg.Metrics = slog.New(slog.NewJSONHandler(&log, nil)), metrics
+	})
 	talk(t, addr, "EHLO c\r\nMAIL FROM:<a@example.net>\r\nRCPT TO:<x@example.org>\r\nRCPT TO:<alice@example.org>\r\nDATA\r\nSubject: secret\r\n.\r\n"+
 		"MAIL FROM:<a@example.net>\r\nRCPT TO:<alice@example.org>\r\nDATA\r\nsecret\n.\r\n.\r\nQUIT\r\n")
 	for _, want := range []string{`"message accepted"`, `"message refused"`, `"recipient refused"`, `"sender":"a@example.net"`,
@@ -429,6 +432,25 @@ func TestLogNamesTheMessageAndNotItsContent(t *testing.T) {
 	}
 	if strings.Contains(log.String(), "secret") {
 		t.Error("the log has the content")
+	}
+	for _, code := range []int{250, 550} {
+		if _, ok := metrics.codes.Load(code); !ok {
+			t.Errorf("no metric for a message with %d", code)
+		}
+	}
+}
+
+// TestPostmasterOfAnotherDomain has a host whose name is in no hosted domain.
+func TestPostmasterOfAnotherDomain(t *testing.T) {
+	store := newFakeStore()
+	_, addr := startServer(t, store, func(cfg *Config) { cfg.Hostname = "host.elsewhere.example" })
+	const text = "EHLO c\r\nMAIL FROM:<a@example.net>\r\nRCPT TO:<postmaster>\r\nQUIT\r\n"
+	if got := codes(talk(t, addr, text)); got != "220 250 250 250 221" {
+		t.Error(got)
+	}
+	delete(store.accounts, "postmaster@example.org")
+	if got := codes(talk(t, addr, text)); got != "220 250 250 550 221" {
+		t.Errorf("without a postmaster: %s", got)
 	}
 }
 

@@ -34,6 +34,10 @@ func (t *text) line(piece []byte) bool {
 	t.length += len(piece)
 	complete := t.ends(piece)
 	switch {
+	case bytes.IndexByte(piece, 0) >= 0:
+		// RFC 5322 section 3.5 has no NUL in a message, and IMAP cannot show
+		// one: a literal is of CHAR8 (RFC 9051 section 9).
+		t.refuse(errNUL)
 	case t.limits.MaxMessageBytes > 0 && t.size > t.limits.MaxMessageBytes:
 		t.refuse(errTooLarge)
 	case t.limits.MaxTextLine > 0 && t.length > t.limits.MaxTextLine:
