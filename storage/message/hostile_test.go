@@ -101,7 +101,7 @@ func nested(depth int, format, text string) []byte {
 
 // scanAllocLimit bounds what a scan of any message may allocate in all, in bytes, and with it what it may hold: parts
 // at MaxParts, texts at MaxRetained, and the doubling of the buffers on the way there.
-const scanAllocLimit = 48 << 20
+const scanAllocLimit = 16 << 20
 
 // TestHostile checks that no message makes a scan allocate without bound, that what it returns is sound, and that the
 // limit it was made for is what stopped it.

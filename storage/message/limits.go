@@ -15,7 +15,7 @@ const (
 	MaxField = 128 << 10
 	// MaxRetained bounds what one scan keeps of all headers together, in bytes of text plus [addressCost] an address
 	// and [paramCost] a parameter. Headers of parts beyond it count as empty.
-	MaxRetained = 4 << 20
+	MaxRetained = 2 << 20
 	// MaxAddresses bounds the addresses of one envelope list, group marks included.
 	MaxAddresses = 4096
 	// MaxParams bounds the parameters of one Content-Type or Content-Disposition.
