@@ -32,7 +32,12 @@ func (nullStore) Deliver(context.Context, storage.Delivery) (storage.Delivered, 
 }
 
 // message5k has 5,000 octets in lines of 76.
-var message5k = "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 74)+"\r\n", 65) + strings.Repeat("y", 24) + "\r\n"
+var message5k = "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 74)+"\r\n", 65) + strings.Repeat("y", 44) + "\r\n"
+
+var (
+	message5kData  = message5k + ".\r\n"
+	message5kChunk = "MAIL FROM:<a@example.net>\r\nRCPT TO:<alice@example.org>\r\nBDAT 5000 LAST\r\n" + message5k
+)
 
 // benchmark sends b.N messages on 10 connections that stay, a command at a
 // time as smtp-source does, and reports the CPU time of client and server.
@@ -80,7 +85,7 @@ func sendByData(b *testing.B, conn net.Conn, r *bufio.Reader) {
 	expectCode(b, r, "250")
 	io.WriteString(conn, "DATA\r\n")
 	expectCode(b, r, "354")
-	io.WriteString(conn, message5k+".\r\n")
+	io.WriteString(conn, message5kData)
 	expectCode(b, r, "250")
 }
 
@@ -89,12 +94,12 @@ func sendPipelined(b *testing.B, conn net.Conn, r *bufio.Reader) {
 	expectCode(b, r, "250")
 	expectCode(b, r, "250")
 	expectCode(b, r, "354")
-	io.WriteString(conn, message5k+".\r\n")
+	io.WriteString(conn, message5kData)
 	expectCode(b, r, "250")
 }
 
 func sendByChunk(b *testing.B, conn net.Conn, r *bufio.Reader) {
-	io.WriteString(conn, "MAIL FROM:<a@example.net>\r\nRCPT TO:<alice@example.org>\r\nBDAT 5000 LAST\r\n"+message5k)
+	io.WriteString(conn, message5kChunk)
 	expectCode(b, r, "250")
 	expectCode(b, r, "250")
 	expectCode(b, r, "250")
