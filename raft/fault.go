@@ -21,12 +21,13 @@ type faults struct {
 
 	mu      sync.Mutex
 	current map[string]error
-	// raised is closed while there is a fault, so that whoever waits for an outcome stops waiting.
-	raised chan struct{}
+	// stuck is closed while a fault holds up what is under way, so that whoever waits for an outcome stops waiting. A
+	// failed append holds nothing up: it is answered.
+	stuck chan struct{}
 }
 
 func newFaults(logger *slog.Logger) *faults {
-	return &faults{logger: logger, current: map[string]error{}, raised: make(chan struct{})}
+	return &faults{logger: logger, current: map[string]error{}, stuck: make(chan struct{})}
 }
 
 // set records that part fails with err.
@@ -36,10 +37,20 @@ func (f *faults) set(part string, err error) {
 	if f.current[part] == nil {
 		f.logger.Error("node has a fault and refuses work until it passes", "part", part, "error", err)
 	}
-	if len(f.current) == 0 {
-		close(f.raised)
+	if part != partAppend && !f.holding() {
+		close(f.stuck)
 	}
 	f.current[part] = err
+}
+
+// holding says whether a fault holds up what is under way. It requires mu.
+func (f *faults) holding() bool {
+	for part := range f.current {
+		if part != partAppend {
+			return true
+		}
+	}
+	return false
 }
 
 // clear records that part works again.
@@ -50,8 +61,8 @@ func (f *faults) clear(part string) {
 		return
 	}
 	delete(f.current, part)
-	if len(f.current) == 0 {
-		f.raised = make(chan struct{})
+	if part != partAppend && !f.holding() {
+		f.stuck = make(chan struct{})
 	}
 	f.logger.Info("fault has passed", "part", part)
 }
@@ -61,7 +72,7 @@ func (f *faults) get() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, part := range slices.Sorted(maps.Keys(f.current)) {
-		return &Error{Op: part, Kind: ErrUnavailable, Cause: f.current[part]}
+		return &Error{Op: part, Kind: kindOf(f.current[part]), Cause: f.current[part]}
 	}
 	return nil
 }
@@ -73,11 +84,11 @@ func (f *faults) has(part string) bool {
 	return f.current[part] != nil
 }
 
-// watch returns a channel that is closed once there is a fault.
+// watch returns a channel that is closed once a fault holds up what is under way.
 func (f *faults) watch() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.raised
+	return f.stuck
 }
 
 // backoff spaces attempts out: doubling from retryFirst to retryMost.

@@ -378,12 +378,19 @@ func (s *logStore) Set(key, value []byte) error {
 			continue
 		}
 		if string(key) == keyCurrentTerm {
-			// The node is closing. Forgetting a term is safe for a node that neither votes nor stores an entry in it, and
-			// a closing node does neither: those writes fail from here on.
+			// An error would be a panic. Forgetting a term is safe for a node that neither votes nor stores an entry in it.
+			s.abandon()
 			return nil
 		}
 		return ErrClosed
 	}
+}
+
+// abandon makes every later write fail.
+func (s *logStore) abandon() {
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	s.broken = ErrClosed
 }
 
 func (s *logStore) set(key, value []byte) error {

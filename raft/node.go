@@ -23,7 +23,6 @@ const (
 // Node is one member of the cluster. Its methods may be called from any goroutine.
 type Node struct {
 	cfg     Config
-	machine StateMachine
 	lock    *os.File
 	faults  *faults
 	applier *applier
@@ -48,7 +47,7 @@ type Node struct {
 }
 
 func newNode(cfg Config, sm StateMachine, lock *os.File) *Node {
-	n := &Node{cfg: cfg, machine: sm, lock: lock, faults: newFaults(cfg.Logger),
+	n := &Node{cfg: cfg, lock: lock, faults: newFaults(cfg.Logger),
 		room: semaphore.NewWeighted(cfg.InflightBytes), snapshots: make(chan chan error), idle: make(chan struct{})}
 	n.stop, n.cancel = context.WithCancel(context.Background())
 	n.applier = &applier{machine: sm, failpoint: cfg.Failpoint, faults: n.faults, stop: n.stop}
@@ -137,7 +136,7 @@ func (n *Node) await(ctx context.Context, op string, ask func() error) error {
 	case err := <-done:
 		return err
 	default:
-		return &Error{Op: op, Kind: ErrUnknown, Cause: n.faults.get()}
+		return &Error{Op: op, Kind: ErrUnknown, Cause: &Error{Op: "wait", Kind: ErrUnavailable, Cause: n.faults.get()}}
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"time"
 
 	hraft "github.com/hashicorp/raft"
 )
@@ -24,6 +26,9 @@ func Bootstrap(cfg Config) error {
 	}
 	defer lock.Close()
 	log, err := openStores(cfg, nil, newFaults(cfg.Logger), context.Background())
+	if err == nil {
+		err = syncDir(filepath.Dir(cfg.Dir)) // or a power cut takes the whole folder
+	}
 	if err != nil {
 		return &Error{Op: op, Kind: kindOf(err), Cause: err}
 	}
@@ -165,10 +170,13 @@ func (n *Node) start() error {
 	return nil
 }
 
+// starterTimeout, ten times, bounds how long Close can wait for electNow.
+const starterTimeout = 20 * time.Millisecond
+
 // electNow makes a node that is alone stand for election at once: nobody else could be leading, so there is nothing to wait
 // for.
 func (n *Node) electNow(self hraft.ServerAddress, transport *hraft.InmemTransport) {
-	_, starter := hraft.NewInmemTransport("")
+	_, starter := hraft.NewInmemTransportWithTimeout("", starterTimeout)
 	starter.Connect(self, transport)
 	defer starter.Close()
 	request := &hraft.TimeoutNowRequest{RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax}}
