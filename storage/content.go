@@ -89,7 +89,7 @@ func newIntake(spoolDir string) (*intake, error) {
 func (s *Store) Prepare(ctx context.Context, r io.Reader) (*Content, error) {
 	c, err := s.intake.read(ctx, r)
 	if err != nil {
-		if isDiskFull(err) {
+		if IsDiskFull(err) {
 			return nil, &Error{Op: "spool message", Kind: KindDiskFull, Err: err}
 		}
 		return nil, err

@@ -154,13 +154,14 @@ func readError(op string, err error) error {
 	return &Error{Op: op, Err: err}
 }
 
-func isDiskFull(err error) bool {
+// IsDiskFull reports whether err comes from a full disk or an exhausted disk quota.
+func IsDiskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
 		sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull
 }
 
 func openKind(err error) Kind {
-	if isDiskFull(err) {
+	if IsDiskFull(err) {
 		return KindDiskFull
 	}
 	return KindInternal
@@ -235,7 +236,7 @@ func (l *instantLog) Propose(_ context.Context, data []byte) ([]byte, error) {
 	answers, err := l.m.Apply([]Entry{{Index: l.m.Applied() + 1, Term: 1, Data: data}})
 	if err != nil {
 		kind := KindUnavailable
-		if isDiskFull(err) {
+		if IsDiskFull(err) {
 			kind = KindDiskFull
 		}
 		return nil, &Error{Op: "apply", Kind: kind, Err: err}

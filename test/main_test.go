@@ -232,7 +232,7 @@ func (n *node) tail() string {
 		<-n.exited
 	}
 	b := n.log.Bytes()
-	return string(b[max(0, len(b)-4000):])
+	return string(b[max(0, len(b)-2000):])
 }
 
 // verification is what `trivet verify --json` prints.

@@ -47,6 +47,8 @@ func (l replicatedLog) Propose(ctx context.Context, command []byte) ([]byte, err
 	return result.Value, nil
 }
 
+const hintDiskFull = "make room on the disk of the data folder; the node goes on by itself"
+
 // kindsOfLog maps the kinds of raft's errors to storage's. The first that
 // matches counts: an error may be of several, and whether the outcome is known
 // matters most.
@@ -57,7 +59,7 @@ var kindsOfLog = [...]struct {
 }{
 	{raft.ErrUnknown, storage.KindUnknown, "ask again: what was done already is not done twice"},
 	{raft.ErrTooLarge, storage.KindTooLarge, ""},
-	{raft.ErrDiskFull, storage.KindDiskFull, "make room on the disk of the data folder; the node goes on by itself"},
+	{raft.ErrDiskFull, storage.KindDiskFull, hintDiskFull},
 	{raft.ErrNoQuorum, storage.KindNoQuorum, "wait until a majority of the nodes is in contact"},
 	{raft.ErrNotLeader, storage.KindUnavailable, "try again in a moment"},
 	{raft.ErrUnavailable, storage.KindUnavailable, "try again in a moment"},
@@ -67,8 +69,14 @@ var kindsOfLog = [...]struct {
 func storageError(err error) error {
 	for _, k := range kindsOfLog {
 		if errors.Is(err, k.log) {
+			if k.storage == storage.KindUnavailable && storage.IsDiskFull(err) {
+				continue // the fault that keeps this node from serving
+			}
 			return &storage.Error{Op: "write", Kind: k.storage, Hint: k.hint, Err: err}
 		}
+	}
+	if storage.IsDiskFull(err) {
+		return &storage.Error{Op: "write", Kind: storage.KindDiskFull, Hint: hintDiskFull, Err: err}
 	}
 	return &storage.Error{Op: "write", Kind: storage.KindInternal, Err: err}
 }
