@@ -130,7 +130,7 @@ func (d demonstration) commands(dir dataDir) []string {
 	if imap, ok := d.Listen[listenIMAP]; ok {
 		try = append(try,
 			fmt.Sprintf("curl -s --user '%s:%s' 'imap://%s/INBOX;MAILINDEX=1'", ann.Address, ann.Password, imap),
-			fmt.Sprintf("mutt -e 'set ssl_starttls=no imap_user=%s imap_pass=%s folder=imap://%s' -f imap://%[3]s/INBOX", bob.Address, bob.Password, imap))
+			fmt.Sprintf("mutt -e 'set ssl_starttls=no ssl_force_tls=no imap_user=%s imap_pass=%s folder=imap://%s' -f imap://%[3]s/INBOX", bob.Address, bob.Password, imap))
 	}
 	if http, ok := d.Listen[listenHTTP]; ok {
 		try = append(try, fmt.Sprintf("curl -s http://%s/metrics | grep ^trivet_", http))

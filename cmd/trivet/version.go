@@ -2,13 +2,15 @@ package main
 
 import (
 	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
 
-// release is the version of this source; the Makefile's build keeps it unless it is given another.
-var release = "0.1.0-dev"
+// The linker sets these; see the Makefile.
+var (
+	release  = "0.1.0-dev"
+	revision = "" // of the source; empty when it was not built by make
+)
 
 // versionInfo is what `trivet version --json` prints.
 type versionInfo struct {
@@ -19,17 +21,7 @@ type versionInfo struct {
 }
 
 func currentVersion() versionInfo {
-	v := versionInfo{Version: release, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-	info, _ := debug.ReadBuildInfo()
-	if info == nil {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			v.Revision = s.Value
-		}
-	}
-	return v
+	return versionInfo{Version: release, Revision: revision, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 }
 
 func (c *cli) versionCommand() *cobra.Command {

@@ -1,0 +1,50 @@
+# Trivet: one binary, built and tested with Go alone.
+# `make` says what there is; `make run` is the quickest look at it.
+
+GO       ?= go
+FUZZTIME ?= 20s
+VERSION  ?=
+REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+LDFLAGS  := -X main.revision=$(REVISION) $(if $(VERSION),-X main.release=$(VERSION))
+PACKAGES := $$($(GO) list ./... | grep -v '/test$$')
+
+.PHONY: help build run test unit system lint bench fuzz doc clean
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+build: ## build bin/trivet
+	CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o bin/trivet ./cmd/trivet
+
+run: build ## build it and run a throw-away appliance with sample mail
+	bin/trivet demo
+
+test: lint unit system ## everything that must hold before a change lands
+
+lint: ## gofmt, go vet and staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "not gofmt-ed: $$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+unit: ## tests of the packages, with the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m $(PACKAGES)
+
+system: build ## tests that start the real binary, in ./test
+	TRIVET_BINARY=$(CURDIR)/bin/trivet $(GO) test -count=1 -timeout 30m ./test/...
+
+bench: build ## measure the packages and the whole system
+	TRIVET_BINARY=$(CURDIR)/bin/trivet $(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
+
+fuzz: ## run each fuzzer for FUZZTIME
+	@for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
+	  for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' $$file); do \
+	    echo "== $$(dirname $$file) $$name"; \
+	    $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file) || exit 1; \
+	  done; \
+	done
+
+doc: ## print the documentation of every package
+	@for package in $(PACKAGES); do $(GO) doc -all $$package; echo; done
+
+clean: ## remove what was built
+	rm -rf bin
