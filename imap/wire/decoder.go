@@ -14,6 +14,7 @@ type Decoder struct {
 	pos      int
 	depth    int
 	maxDepth int
+	tooLong  bool // of the line only a head is there, which Tag may look at and nobody else
 	err      error
 }
 
@@ -133,8 +134,16 @@ func (d *Decoder) run(c *class, what string) []byte {
 	return d.line[start:d.pos]
 }
 
-// Tag reads a command's tag.
-func (d *Decoder) Tag() string { return string(d.run(tagChars, "a tag")) }
+// Tag reads a command's tag. It comes first in a command.
+func (d *Decoder) Tag() string {
+	tooLong := d.tooLong
+	d.tooLong = false
+	tag := string(d.run(tagChars, "a tag"))
+	if tooLong {
+		d.Fail("Command line is too long")
+	}
+	return tag
+}
 
 // Atom reads an atom as it stands.
 func (d *Decoder) Atom() string { return string(d.run(atomChars, "an atom")) }

@@ -35,7 +35,7 @@ func FuzzReader(f *testing.F) {
 				marks++
 			}
 			consume(d, choice)
-			if len(r.line) > limits.Line+literalTail {
+			if len(r.line) > limits.Line+keptHead+keptTail {
 				t.Fatalf("holds a line of %d octets", len(r.line))
 			}
 			err = r.Finish()

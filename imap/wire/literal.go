@@ -76,8 +76,11 @@ func (d *Decoder) accept(size, limit int64) bool {
 	return true
 }
 
-// resume goes on with the line after a literal, if one was being read.
+// resume goes on with the line after a literal, if one was being read. Every token begins here.
 func (d *Decoder) resume() {
+	if d.tooLong {
+		d.Fail("Command line is too long")
+	}
 	if d.err != nil || d.r == nil || !d.r.literal {
 		return
 	}
@@ -86,6 +89,9 @@ func (d *Decoder) resume() {
 	}
 	if d.r.err != nil {
 		d.err = d.r.err
+	}
+	if d.tooLong {
+		d.Fail("Command line is too long")
 	}
 }
 

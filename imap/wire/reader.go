@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	readBuffer  = 4 << 10 // octets buffered per connection; a thousand idle ones are cheap
-	keepLine    = 4 << 10 // a line buffer grown beyond this is not kept for the next command
-	literalTail = 32      // octets at a line's end in which a literal's announcement must fit
+	readBuffer = 4 << 10 // octets buffered per connection; a thousand idle ones are cheap
+	keepLine   = 4 << 10 // a line buffer grown beyond this is not kept for the next command
+	keptHead   = 128     // octets kept of a line that is too long: its tag
+	keptTail   = 64      // and of its end: the announcement of a literal
 )
 
 // announced is the literal a line ends with.
@@ -30,6 +31,7 @@ type Reader struct {
 	cont   func() error
 
 	line     []byte // current line without its CRLF and without the announcement
+	seam     int    // where in a line that is too long something was taken out; 0: nothing was
 	lineLeft int    // octets of lines this command may still have
 	next     announced
 	literal  bool  // an accepted literal is being read, the line after it is still to come
@@ -120,29 +122,33 @@ func (r *Reader) Finish() error {
 // the next read and has no CRLF. The current command must be finished.
 func (r *Reader) ReadLine() ([]byte, error) {
 	r.lineLeft = r.limits.Line
-	over, err := r.readLine()
-	if err == nil && over {
+	head, err := r.readLine()
+	if err == nil && head > 0 {
 		err = ErrFlood
 	}
 	r.err = err
 	return r.line, err
 }
 
-// advance reads the next line of the current command into line and next.
+// advance reads the next line of the current command into line and next. A line that is too long
+// fails the Decoder, as soon as it has read the tag if that is in it.
 func (r *Reader) advance() error {
-	over, err := r.readLine()
+	head, err := r.readLine()
 	if err != nil {
 		r.err = err
 		return err
 	}
-	r.next = parseAnnouncement(r.line)
-	r.line = r.line[:len(r.line)-r.next.length]
-	r.lineLeft -= len(r.line)
-	r.dec.line, r.dec.pos = r.line, 0
-	if over {
-		r.line, r.dec.line = r.line[:0], nil
-		r.dec.Fail("Command line is too long")
+	if r.next, err = parseAnnouncement(r.line[r.seam:], r.seam > 0); err != nil {
+		r.err = err
+		return err
 	}
+	r.line = r.line[:len(r.line)-r.next.length]
+	if head > 0 {
+		r.line = r.line[:min(head, len(r.line))]
+		r.dec.tooLong = true
+	}
+	r.lineLeft = max(0, r.lineLeft-len(r.line))
+	r.dec.line, r.dec.pos = r.line, 0
 	return nil
 }
 
@@ -154,33 +160,46 @@ func (r *Reader) nextLine() {
 	}
 }
 
-// readLine fills line up to the next LF. Of a line over the limit only the tail is kept, which is
-// where an announcement would be.
-func (r *Reader) readLine() (over bool, err error) {
-	r.line = r.line[:0]
+// readLine fills line up to the next LF. Of a line over the limit only the head octets at its start
+// and those at its end are kept; head is 0 for a line within the limit.
+func (r *Reader) readLine() (head int, err error) {
+	r.line, r.seam = r.line[:0], 0
 	skipped := int64(0)
 	for {
 		frag, err := r.src.ReadSlice('\n')
 		r.line = append(r.line, frag...)
-		if len(r.line) > r.lineLeft+2 {
-			over = true
-			cut := max(0, len(r.line)-literalTail)
-			skipped += int64(cut)
-			r.line = append(r.line[:0], r.line[cut:]...)
+		if over := len(r.line) - r.lineLeft - len("\r\n"); over > 0 || head > 0 {
+			head = max(1, min(keptHead, r.lineLeft))
+			skipped += int64(r.cut(head))
 		}
 		if skipped > r.limits.Discard {
-			return over, ErrFlood
+			return head, ErrFlood
 		}
 		if err == nil {
 			break
 		}
 		if !errors.Is(err, bufio.ErrBufferFull) {
-			return over, r.readError(err)
+			return head, r.readError(err)
 		}
 	}
 	// A bare LF ends a line too, for people who type; RFC 9051 section 2.2 says CRLF.
 	r.line = bytes.TrimSuffix(r.line[:len(r.line)-1], []byte{'\r'})
-	return over || len(r.line) > r.lineLeft, nil
+	if head == 0 && len(r.line) > r.lineLeft {
+		head = max(1, min(keptHead, r.lineLeft))
+		r.cut(head)
+	}
+	return head, nil
+}
+
+// cut takes out what is between the head and the tail that are kept, and returns how much that was.
+func (r *Reader) cut(head int) int {
+	n := len(r.line) - head - keptTail
+	if n <= 0 {
+		return 0
+	}
+	r.line = append(r.line[:head], r.line[head+n:]...)
+	r.seam = head
+	return n
 }
 
 func (r *Reader) readError(err error) error {
@@ -211,43 +230,39 @@ func (r *Reader) fail(err error) {
 }
 
 // parseAnnouncement looks for "{n}", "{n+}", "~{n}" or "~{n+}" at the end of a line. A size that
-// does not fit in 63 bits is taken as the largest that does: it is over every limit.
-func parseAnnouncement(line []byte) announced {
+// does not fit in 63 bits is taken as the largest that does: it is over every limit. Of a cut line
+// only the end is there, and ErrFlood says that an announcement may have begun ahead of it.
+func parseAnnouncement(line []byte, cut bool) (announced, error) {
 	if len(line) < 3 || line[len(line)-1] != '}' {
-		return announced{}
+		return announced{}, nil
 	}
-	start := bytes.LastIndexByte(line, '{')
-	if start < 0 {
-		return announced{}
+	digits := bytes.TrimSuffix(line[:len(line)-1], []byte{'+'})
+	start := len(digits)
+	for start > 0 && digitChars[digits[start-1]] {
+		start--
 	}
-	digits := line[start+1 : len(line)-1]
-	lit := announced{present: true, length: len(line) - start}
-	if n := len(digits); n > 0 && digits[n-1] == '+' {
-		lit.nonSync, digits = true, digits[:n-1]
+	switch {
+	case start == 0 && cut:
+		return announced{}, ErrFlood
+	case start == len(digits) || start == 0 || line[start-1] != '{':
+		return announced{}, nil
 	}
-	size, ok := parseSize(digits)
-	if !ok {
-		return announced{}
-	}
-	lit.size = size
-	if start > 0 && line[start-1] == '~' {
+	lit := announced{present: true, nonSync: len(digits) < len(line)-1, length: len(line) - start + 1}
+	lit.size = parseSize(digits[start:])
+	if start > 1 && line[start-2] == '~' {
 		lit.binary = true
 		lit.length++
 	}
-	return lit
+	return lit, nil
 }
 
-func parseSize(digits []byte) (int64, bool) {
+func parseSize(digits []byte) int64 {
 	n := int64(0)
 	for _, c := range digits {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
 		if n > (math.MaxInt64-9)/10 {
-			n = math.MaxInt64
-			continue
+			return math.MaxInt64
 		}
 		n = n*10 + int64(c-'0')
 	}
-	return n, len(digits) > 0
+	return n
 }
