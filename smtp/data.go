@@ -106,7 +106,7 @@ func (s *session) receive(b *body, now time.Time) *reply {
 	if _, err := s.server.cfg.Store.Deliver(ctx, delivery); err != nil {
 		return failure(err)
 	}
-	return answer(250, 2, 0, 0, "Ok: id="+s.transient)
+	return answer(250, 2, 0, 0, "Ok: id="+s.transaction)
 }
 
 // envelope is what makes two transactions with the same message differ: the
@@ -135,7 +135,7 @@ func (s *session) report(r *reply, b *body) {
 		text, level = "message accepted", slog.LevelInfo
 	}
 	took := time.Since(b.started)
-	s.server.log.LogAttrs(s.server.ctx, level, text, slog.String("id", s.transient),
+	s.server.log.LogAttrs(s.server.ctx, level, text, slog.String("id", s.transaction),
 		slog.String("sender", s.mail.from.String()), slog.Int("recipients", len(s.rcpts)),
 		slog.Int64("size", b.size), slog.String("remote", s.remote.String()),
 		slog.Int("code", r.Code), slog.String("reply", r.Message), slog.Duration("took", took))

@@ -139,7 +139,7 @@ func startServer(t testing.TB, store *fakeStore, change func(*Config)) (*Server,
 	t.Helper()
 	cfg := Config{Hostname: "mx.example.org", Store: store, Limits: DefaultLimits(), Clock: testClock,
 		Logger:  slog.New(slog.DiscardHandler),
-		Healthy: func(context.Context) error { return store.health }}
+		Healthy: func(context.Context) error { store.mu.Lock(); defer store.mu.Unlock(); return store.health }}
 	if change != nil {
 		change(&cfg)
 	}

@@ -100,6 +100,8 @@ func (g *gate) refuseLine(err error) {
 	switch {
 	case errors.Is(err, errLongLine):
 		g.reply(errCommandLong)
+	case errors.Is(err, errNoLine):
+		g.finish(errCommandLong)
 	case errors.Is(err, errDraining):
 		g.finish(errShutdown)
 	case isTimeout(err):

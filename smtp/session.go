@@ -25,13 +25,13 @@ type session struct {
 	helo     string // as the client named itself; empty before EHLO and after STARTTLS
 	extended bool   // by EHLO, not HELO
 
-	mail      mailCommand // the last MAIL that was well formed
-	rcpt      rcptCommand // the last RCPT that was well formed
-	accepted  bool        // MAIL was accepted: a transaction is open
-	rcpts     []recipient // accepted in this transaction
-	messages  int         // transactions so far, for their ids
-	refusals  int         // recipients refused for good in this session
-	transient string      // id of the open transaction
+	mail        mailCommand // the last MAIL that was well formed
+	rcpt        rcptCommand // the last RCPT that was well formed
+	accepted    bool        // MAIL was accepted: a transaction is open
+	rcpts       []recipient // accepted in this transaction
+	messages    int         // transactions so far, for their ids
+	refusals    int         // recipients refused for good in this session
+	transaction string      // id of the open transaction
 }
 
 // recipient is one that was accepted.
@@ -66,7 +66,7 @@ func (s *session) inTransaction() bool { return s.accepted }
 // begin opens a transaction.
 func (s *session) begin() {
 	s.messages++
-	s.accepted, s.transient = true, s.id+"-"+strconv.Itoa(s.messages)
+	s.accepted, s.transaction = true, s.id+"-"+strconv.Itoa(s.messages)
 }
 
 // Reset ends the transaction, if any (RFC 5321 section 4.1.1.5).

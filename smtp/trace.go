@@ -23,7 +23,7 @@ func (s *session) trace(now time.Time) []byte {
 	b = append(b, " with "...)
 	b = append(b, s.protocol()...)
 	b = append(b, " id "...)
-	b = append(b, s.transient...)
+	b = append(b, s.transaction...)
 	if len(s.rcpts) == 1 && s.rcpts[0].path.domain != "" { // more would tell one about another
 		b = append(b, "\r\n\tfor <"...)
 		b = append(b, s.rcpts[0].path.String()...)

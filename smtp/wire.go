@@ -27,6 +27,7 @@ const (
 var (
 	errDraining = errors.New("server is shutting down")
 	errLongLine = errors.New("command line too long")
+	errNoLine   = errors.New("no end of a command line in sight")
 )
 
 // wire is the octets of a connection: what came and was not used, what was
@@ -135,7 +136,7 @@ func (w *wire) readLine(by time.Time, interruptible bool) ([]byte, error) {
 			dropped += searched
 			searched, w.r, w.e = 0, 0, 0
 			if dropped > maxDiscardedLine {
-				return nil, io.ErrUnexpectedEOF
+				return nil, errNoLine
 			}
 		}
 		if err := w.fill(by, interruptible); err != nil {
