@@ -157,6 +157,7 @@ func (s settings) loginThrottle() auth.Throttle {
 // addFlags gives flags one flag for each setting but those left out, and returns
 // what loads them: defaults, then the file if there is one, then the flags given.
 func addFlags(flags *pflag.FlagSet, defaults settings, without ...string) func(file string) (settings, error) {
+	flags.SortFlags = false
 	shown := defaults
 	for _, k := range shown.keys() {
 		if !slices.Contains(without, k.name) {
@@ -175,8 +176,16 @@ func addFlags(flags *pflag.FlagSet, defaults settings, without ...string) func(f
 				}
 			}
 		}
-		return s, nil
+		return s, s.check()
 	}
+}
+
+// check says what values mean nothing together or by themselves.
+func (s *settings) check() error {
+	if s.MaxMessageSize == 0 {
+		return usagef("max-message-size is at least 1")
+	}
+	return nil
 }
 
 // readFile applies the keys of a node.toml; a file that does not exist has none.

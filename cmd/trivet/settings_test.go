@@ -74,6 +74,15 @@ func TestFileMistakes(t *testing.T) {
 	}
 }
 
+func TestMessagesOfNoSize(t *testing.T) {
+	if _, err := loadFrom(t, "", "--max-message-size=0"); exitStatus(err) != exitUsage {
+		t.Errorf("0: %v", err)
+	}
+	if _, err := loadFrom(t, "", "--max-message-size=1"); err != nil {
+		t.Errorf("1: %v", err)
+	}
+}
+
 // What setup writes is what serve reads, and fits on a page.
 func TestFileIsReadBack(t *testing.T) {
 	changed := []string{"--node=n-1", "--hostname=mx.example.org", "--listen=smtp=:2525,imap=[::1]:1143", "--log-level=debug", "--log-format=json",
