@@ -68,12 +68,13 @@ func (g *gate) Read(p []byte) (int, error) {
 
 // next finds what go-smtp is to read; none means the end of the session.
 func (g *gate) next() {
-	if g.body != nil {
-		// Data has returned; if it was not called, go-smtp and we disagree
-		// about where in the session we are.
-		g.closing = g.closing || !g.body.opened
-		g.body, g.pending = nil, endOfData
-		return
+	if b := g.body; b != nil {
+		g.body = nil
+		if b.opened { // Data has returned
+			g.pending = endOfData
+			return
+		}
+		g.closing = true // go-smtp and we disagree about where in the session we are
 	}
 	for len(g.pending) == 0 && !g.closing {
 		line, err := g.command()

@@ -35,6 +35,16 @@ func TestAppendLiteral(t *testing.T) {
 	}
 }
 
+func TestIsHello(t *testing.T) {
+	long := strings.Repeat("h", maxHello)
+	for name, want := range map[string]bool{"a": true, "a.b-c_d": true, "[1.2.3.4]": true, "[IPv6:::1]": true, long: true,
+		"": false, long + "h": false, "a(b": false, "a\"": false, "é": false, "a;b": false, "<a>": false} {
+		if isHello(name) != want {
+			t.Errorf("%q: %v", name, !want)
+		}
+	}
+}
+
 // TestNoLimits switches every limit off that can be.
 func TestNoLimits(t *testing.T) {
 	store := newFakeStore()
