@@ -1,0 +1,121 @@
+package imap
+
+import (
+	"net"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	goimap "github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+)
+
+// TestGoIMAPClient is a round of what a mail program does, with the client of go-imap/v2, whose parser
+// checks our grammar.
+func TestGoIMAPClient(t *testing.T) {
+	f := newFixture(t, nil)
+	f.fill(20)
+	arrived := make(chan uint32, 10)
+	c := f.goClient(&imapclient.Options{UnilateralDataHandler: &imapclient.UnilateralDataHandler{
+		Mailbox: func(data *imapclient.UnilateralDataMailbox) {
+			if data.NumMessages != nil {
+				arrived <- *data.NumMessages
+			}
+		},
+	}})
+	must(t, "enable", func() error { _, err := c.Enable(goimap.CapIMAP4rev2).Wait(); return err })
+	boxes, err := c.List("", "*", &goimap.ListOptions{ReturnStatus: &goimap.StatusOptions{NumMessages: true, Size: true}}).Collect()
+	if err != nil || len(boxes) != 6 {
+		t.Fatalf("list: %d %v", len(boxes), err)
+	}
+	box, err := c.Select("INBOX", nil).Wait()
+	if err != nil || box.NumMessages != 20 || box.UIDNext != 21 {
+		t.Fatalf("select: %+v %v", box, err)
+	}
+	found, err := c.UIDSearch(&goimap.SearchCriteria{Header: []goimap.SearchCriteriaHeaderField{{Key: "Subject", Value: "number 7"}}},
+		&goimap.SearchOptions{ReturnAll: true, ReturnCount: true}).Wait()
+	if err != nil || found.Count != 1 || !found.All.(goimap.UIDSet).Contains(8) {
+		t.Fatalf("search: %+v %v", found, err)
+	}
+	text := &goimap.FetchItemBodySection{Specifier: goimap.PartSpecifierText}
+	messages, err := c.Fetch(goimap.UIDSetNum(8), &goimap.FetchOptions{UID: true, Flags: true, Envelope: true, InternalDate: true,
+		RFC822Size: true, BodyStructure: &goimap.FetchItemBodyStructure{Extended: true}, BodySection: []*goimap.FetchItemBodySection{text},
+		BinarySection: []*goimap.FetchItemBinarySection{{Part: []int{1}}}}).Collect()
+	if err != nil || len(messages) != 1 {
+		t.Fatalf("fetch: %v", err)
+	}
+	m := messages[0]
+	if m.Envelope.Subject != "Message number 7" || m.BodyStructure.MediaType() != "text/plain" ||
+		string(m.FindBodySection(text)) != "This is text 7.\r\n" {
+		t.Errorf("fetched %+v", m)
+	}
+	must(t, "store", func() error {
+		return c.Store(goimap.UIDSetNum(8), &goimap.StoreFlags{Op: goimap.StoreFlagsAdd, Flags: []goimap.Flag{goimap.FlagFlagged, "$Work"}}, nil).Close()
+	})
+	moved, err := c.Move(goimap.UIDSetNum(8, 9, 10), "Archive").Wait()
+	if err != nil || moved.SourceUIDs.(goimap.UIDSet).String() != "8:10" {
+		t.Fatalf("move: %+v %v", moved, err)
+	}
+	idle, err := c.Idle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.fill(1)
+	select {
+	case n := <-arrived:
+		if n != 18 {
+			t.Errorf("IDLE told of %d messages", n)
+		}
+	case <-time.After(patience):
+		t.Error("IDLE told of nothing")
+	}
+	must(t, "done", func() error { _ = idle.Close(); return idle.Wait() })
+	appending := c.Append("Drafts", 5, &goimap.AppendOptions{Flags: []goimap.Flag{goimap.FlagDraft}})
+	_, _ = appending.Write([]byte("draft"))
+	_ = appending.Close()
+	data, err := appending.Wait()
+	if err != nil || data.UID != 1 {
+		t.Errorf("append: %+v %v", data, err)
+	}
+	must(t, "logout", func() error { return c.Logout().Wait() })
+}
+
+func (f *fixture) goClient(options *imapclient.Options) *imapclient.Client {
+	f.t.Helper()
+	conn, err := net.Dial("tcp", f.addr)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	c := imapclient.New(conn, options)
+	f.t.Cleanup(func() { _ = c.Close() })
+	if err := c.Login(ann, password).Wait(); err != nil {
+		f.t.Fatal(err)
+	}
+	return c
+}
+
+func must(t *testing.T, what string, do func() error) {
+	t.Helper()
+	if err := do(); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// TestImaplib does the same with the client of Python's standard library.
+func TestImaplib(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3")
+	}
+	f := newFixture(t, nil)
+	f.fill(3)
+	host, port, err := net.SplitHostPort(f.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(python, "testdata/imaplib_round.py", host, port, ann, password).CombinedOutput()
+	if err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "ok") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
