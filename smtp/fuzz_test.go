@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -138,10 +139,40 @@ func checkTerminated(t *testing.T, script, message string) {
 			return
 		}
 	}
-	if len(data) <= len(script) && strings.Contains(strings.ToUpper(script), "LAST") {
-		return
+	if !chunked(data, chunksOf(script), true) {
+		t.Errorf("delivered %q", data)
 	}
-	t.Errorf("delivered %q", data)
+}
+
+var chunkLine = regexp.MustCompile(`(?i)BDAT[ \t]+([0-9]+)([ \t]+LAST)?[ \t]*\r\n`)
+
+// chunk is what follows a BDAT that is there whole.
+type chunk struct {
+	data string
+	last bool
+}
+
+func chunksOf(script string) (all []chunk) {
+	for _, at := range chunkLine.FindAllStringSubmatchIndex(script, -1) {
+		rest := script[at[1]:]
+		if n, err := strconv.Atoi(script[at[2]:at[3]]); err == nil && n <= len(rest) {
+			all = append(all, chunk{rest[:n], at[4] >= 0})
+		}
+	}
+	return all
+}
+
+// chunked reports whether data is some of the chunks, the last one a LAST.
+func chunked(data string, chunks []chunk, end bool) bool {
+	if data == "" && !end {
+		return true
+	}
+	for i := len(chunks) - 1; i >= 0; i-- {
+		if c := chunks[i]; c.last == end && strings.HasSuffix(data, c.data) && chunked(data[:len(data)-len(c.data)], chunks[:i], false) {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *fakeStore) forget() {
