@@ -68,6 +68,15 @@ func (d dataDir) checkEmpty() error {
 	return nil
 }
 
+// claim makes an empty folder this node's own: what will be in it is for nobody
+// else to read. The caller holds the lock.
+func (d dataDir) claim() error {
+	if err := d.checkEmpty(); err != nil {
+		return err
+	}
+	return os.Chmod(string(d), 0o700)
+}
+
 // flag returns the --data flag that leads here, for hints.
 func (d dataDir) flag() string {
 	if d == defaultDataDir || os.Getenv("TRIVET_DATA") == string(d) {

@@ -104,7 +104,7 @@ func (c *cli) prepareDemo(ctx context.Context, s *settings, admin demoAccount) e
 		return err
 	}
 	defer unlock()
-	if err := c.dir.checkEmpty(); err != nil {
+	if err := c.dir.claim(); err != nil {
 		return err
 	}
 	s.Node = newNodeID()

@@ -76,7 +76,7 @@ func (c *cli) setup(ctx context.Context, admin string, s settings, fromStdin boo
 		return installation{}, err
 	}
 	defer unlock()
-	if err := c.dir.checkEmpty(); err != nil {
+	if err := c.dir.claim(); err != nil {
 		return installation{}, err
 	}
 	verifier, password, err := c.choosePassword(fromStdin)
