@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +38,9 @@ type Config struct {
 // Server answers HTTP requests.
 type Server struct {
 	http *http.Server
+
+	mu     sync.Mutex
+	silent map[net.Conn]struct{} // connections that have not sent anything
 }
 
 // NewServer returns a server that serves nothing yet. It fails when two
@@ -55,7 +59,8 @@ func NewServer(cfg Config) (*Server, error) {
 			return nil, err
 		}
 	}
-	return &Server{http: &http.Server{
+	s := &Server{silent: map[net.Conn]struct{}{}}
+	s.http = &http.Server{
 		Handler:           handler(cfg, registry),
 		ReadHeaderTimeout: ReadHeaderTimeout,
 		ReadTimeout:       ReadTimeout,
@@ -63,7 +68,30 @@ func NewServer(cfg Config) (*Server, error) {
 		IdleTimeout:       IdleTimeout,
 		MaxHeaderBytes:    MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
-	}}, nil
+		ConnState:         s.track,
+	}
+	s.http.RegisterOnShutdown(s.dropSilent)
+	return s, nil
+}
+
+// track remembers the connections that have not sent anything. Browsers and load
+// balancers open such ahead of need; net/http would wait 5 s for them to begin.
+func (s *Server) track(conn net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state == http.StateNew {
+		s.silent[conn] = struct{}{}
+	} else {
+		delete(s.silent, conn)
+	}
+}
+
+func (s *Server) dropSilent() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.silent {
+		conn.Close()
+	}
 }
 
 func handler(cfg Config, registry *prometheus.Registry) http.Handler {

@@ -129,6 +129,38 @@ func TestOversizedHeaderIsRefused(t *testing.T) {
 	}
 }
 
+// A connection that never said anything is no reason to wait.
+func TestShutdownDropsTheSilent(t *testing.T) {
+	s, err := NewServer(Config{Ready: func() error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Serve(l)
+	var conns [2]net.Conn
+	for i := range conns {
+		if conns[i], err = net.Dial("tcp", l.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+		defer conns[i].Close()
+	}
+	// The second one is answered, so the first one, which came before it, is known.
+	if _, err := io.WriteString(conns[1], "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conns[1].Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // net/http alone waits 5
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Errorf("Shutdown = %v", err)
+	}
+}
+
 func TestShutdownCutsOff(t *testing.T) {
 	s, err := NewServer(Config{Ready: func() error { select {} }})
 	if err != nil {
