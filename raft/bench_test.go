@@ -142,16 +142,20 @@ func BenchmarkOpen(b *testing.B) {
 				}
 			}
 			mustClose(b, n)
+			var used time.Duration
 			for b.Loop() {
+				before := cpuTime()
 				n, err := Open(cfg, sm)
 				if err != nil {
 					b.Fatal(err)
 				}
 				waitReady(b, n)
+				used += cpuTime() - before
 				b.StopTimer()
 				mustClose(b, n)
 				b.StartTimer()
 			}
+			b.ReportMetric(float64(used.Milliseconds())/float64(b.N), "cpu-ms/op")
 		})
 	}
 }

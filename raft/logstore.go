@@ -91,9 +91,10 @@ func (s *logStore) open() error {
 			_ = w.Close()
 		}
 		_ = list.Close() // raft-wal leaves it open, with its lock
-		files.closeAll()
+		files.abandon()
 		return fmt.Errorf("open log in %s: %w", s.dir, err)
 	}
+	files.opened()
 	s.wal, s.list, s.files = w, list, files
 	return nil
 }
@@ -114,7 +115,6 @@ func (s *logStore) closeWAL() error {
 		return nil
 	}
 	err := s.wal.Close()
-	s.files.closeAll()
 	s.wal = nil
 	return err
 }

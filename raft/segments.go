@@ -1,9 +1,7 @@
 package raft
 
 import (
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -17,22 +15,19 @@ import (
 	"github.com/hashicorp/raft-wal/types"
 )
 
-// segments gives raft-wal its files: raft-wal's own writer, with recovery and reading replaced. raft-wal reads 64 KiB for
-// every entry, however small, which would make a restart take ten times as long.
+// segments is raft-wal's access to its files, which remembers what is open and how full the newest file is.
 type segments struct {
 	*segment.Filer
 	dir string
 
 	mu     sync.Mutex
-	open   map[io.Closer]struct{} // so that a failed wal.Open leaves no file open
-	newest *tailSegment           // the segment made or recovered last, or nil
-
-	buffers sync.Pool // of *[firstRead]byte
+	open   []io.Closer // a wal.Open that fails leaves these open; not kept once it has succeeded
+	isOpen bool
+	newest *segment.Writer // the segment made or recovered last, or nil
 }
 
 func newSegments(dir string) *segments {
-	return &segments{Filer: segment.NewFiler(dir, fs.New()), dir: dir, open: map[io.Closer]struct{}{},
-		buffers: sync.Pool{New: func() any { return new([firstRead]byte) }}}
+	return &segments{Filer: segment.NewFiler(dir, fs.New()), dir: dir}
 }
 
 func (s *segments) path(info types.SegmentInfo) string {
@@ -45,32 +40,62 @@ func (s *segments) Create(info types.SegmentInfo) (types.SegmentWriter, error) {
 	if errors.Is(err, syscall.ENOSPC) {
 		// Preallocation failed and left an empty file behind. Without it the log can at least be opened, and grows as
 		// soon as there is space; with the error raft-wal could neither append nor start.
-		writer, err = s.Filer.RecoverTail(info)
+		return s.RecoverTail(info)
 	}
-	return s.tail(writer, info, err)
+	return s.tail(writer, err)
 }
 
 // RecoverTail implements types.SegmentFiler. The file was scanned and trimmed when the segment list was loaded.
 func (s *segments) RecoverTail(info types.SegmentInfo) (types.SegmentWriter, error) {
 	writer, err := s.Filer.RecoverTail(info)
-	return s.tail(writer, info, err)
+	return s.tail(writer, err)
 }
 
-func (s *segments) tail(writer types.SegmentWriter, info types.SegmentInfo, err error) (types.SegmentWriter, error) {
+func (s *segments) tail(writer types.SegmentWriter, err error) (types.SegmentWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.Open(s.path(info))
-	if err != nil {
-		_ = writer.Close()
-		return nil, err
-	}
-	t := &tailSegment{Writer: writer.(*segment.Writer), entryFile: entryFile{file, s}}
-	s.opened(t)
 	s.mu.Lock()
-	s.newest = t
-	s.mu.Unlock()
-	return t, nil
+	defer s.mu.Unlock()
+	s.newest, _ = writer.(*segment.Writer)
+	s.keep(writer)
+	return writer, nil
+}
+
+// Open implements types.SegmentFiler.
+func (s *segments) Open(info types.SegmentInfo) (types.SegmentReader, error) {
+	reader, err := s.Filer.Open(info)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keep(reader)
+	return reader, nil
+}
+
+// keep requires mu.
+func (s *segments) keep(file io.Closer) {
+	if !s.isOpen {
+		s.open = append(s.open, file)
+	}
+}
+
+// opened forgets what was opened: the WAL is open and closes its files itself.
+func (s *segments) opened() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open, s.isOpen = nil, true
+}
+
+// abandon closes what a failed wal.Open left open.
+func (s *segments) abandon() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, file := range s.open {
+		_ = file.Close()
+	}
+	s.open = nil
 }
 
 // tailSize returns the bytes of the newest segment up to its last entry, and that entry's index; zeros if it is empty.
@@ -86,123 +111,6 @@ func (s *segments) tailSize() (bytes int64, last uint64) {
 		return 0, 0
 	}
 	return int64(offset), last
-}
-
-// Open implements types.SegmentFiler.
-func (s *segments) Open(info types.SegmentInfo) (types.SegmentReader, error) {
-	checked, err := s.Filer.Open(info) // validates the header
-	if err != nil {
-		return nil, err
-	}
-	file, err := os.Open(s.path(info))
-	if err != nil {
-		_ = checked.Close()
-		return nil, err
-	}
-	r := &sealedSegment{SegmentReader: checked, info: info, entryFile: entryFile{file, s}}
-	s.opened(r)
-	return r, nil
-}
-
-func (s *segments) opened(c io.Closer) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.open[c] = struct{}{}
-}
-
-// closeAll closes what raft-wal did not.
-func (s *segments) closeAll() {
-	s.mu.Lock()
-	left := s.open
-	s.open = map[io.Closer]struct{}{}
-	s.mu.Unlock()
-	for c := range left {
-		_ = c.Close()
-	}
-}
-
-// entryFile reads entries of one segment.
-type entryFile struct {
-	file  *os.File
-	owner *segments
-}
-
-func (f *entryFile) close(c io.Closer) error {
-	f.owner.mu.Lock()
-	delete(f.owner.open, c)
-	f.owner.mu.Unlock()
-	return f.file.Close()
-}
-
-// firstRead covers most entries with a single read.
-const firstRead = 4 << 10
-
-// entry returns the payload of the frame at offset.
-func (f *entryFile) entry(offset uint32) (*types.PooledBuffer, error) {
-	buf := f.owner.buffers.Get().(*[firstRead]byte)
-	release := func() { f.owner.buffers.Put(buf) }
-	n, err := f.file.ReadAt(buf[:], int64(offset))
-	size := int(binary.LittleEndian.Uint32(buf[4:]))
-	if n >= frameHeaderBytes && frameHeaderBytes+size <= n && buf[0] == frameEntry {
-		return &types.PooledBuffer{Bs: buf[frameHeaderBytes : frameHeaderBytes+size], CloseFn: release}, nil
-	}
-	defer release()
-	if n < frameHeaderBytes {
-		return nil, fmt.Errorf("read %s at %d: %w", f.file.Name(), offset, err)
-	}
-	if buf[0] != frameEntry || size > segment.MaxEntrySize {
-		return nil, fmt.Errorf("%w: %s: no entry at offset %d", ErrCorrupt, f.file.Name(), offset)
-	}
-	whole := make([]byte, size)
-	have := copy(whole, buf[frameHeaderBytes:n])
-	if _, err := f.file.ReadAt(whole[have:], int64(offset)+int64(frameHeaderBytes+have)); err != nil {
-		return nil, fmt.Errorf("read %s at %d: %w", f.file.Name(), offset, err)
-	}
-	return &types.PooledBuffer{Bs: whole}, nil
-}
-
-// tailSegment is the segment being written. It stays a reader after it is sealed, until the log is opened again.
-type tailSegment struct {
-	*segment.Writer
-	entryFile
-}
-
-// GetLog implements types.SegmentReader.
-func (t *tailSegment) GetLog(index uint64) (*types.PooledBuffer, error) {
-	offset, err := t.OffsetForFrame(index)
-	if err != nil {
-		return nil, err
-	}
-	return t.entry(offset)
-}
-
-// Close implements types.SegmentReader.
-func (t *tailSegment) Close() error {
-	return errors.Join(t.Writer.Close(), t.close(t))
-}
-
-// sealedSegment is a segment that will not change. Its index block has the offset of each entry.
-type sealedSegment struct {
-	types.SegmentReader
-	info types.SegmentInfo
-	entryFile
-}
-
-// GetLog implements types.SegmentReader.
-func (r *sealedSegment) GetLog(index uint64) (*types.PooledBuffer, error) {
-	if index < r.info.BaseIndex || index > r.info.MaxIndex {
-		return nil, types.ErrNotFound
-	}
-	var offset [4]byte
-	if n, err := r.file.ReadAt(offset[:], int64(r.info.IndexStart+4*(index-r.info.BaseIndex))); n < len(offset) {
-		return nil, fmt.Errorf("read index of %s: %w", r.file.Name(), err)
-	}
-	return r.entry(binary.LittleEndian.Uint32(offset[:]))
-}
-
-// Close implements types.SegmentReader.
-func (r *sealedSegment) Close() error {
-	return errors.Join(r.SegmentReader.Close(), r.close(r))
 }
 
 // segmentList is raft-wal's list of segments and its stable store, a bbolt file, with one repair when it is loaded.
