@@ -93,7 +93,8 @@ func (n *node) addOperators(ctx context.Context, domain, target string) error {
 		}
 		_, err := n.store.CreateAlias(ctx, address, []string{target})
 		if err != nil && storage.KindOf(err) != storage.KindExists {
-			return fmt.Errorf("alias %s: %w", address, err)
+			return &storage.Error{Op: domain + " is hosted, but " + address + " is not made", Kind: storage.KindOf(err),
+				Hint: fmt.Sprintf("make it with 'trivet alias add %s %s'", address, target), Err: err}
 		}
 	}
 	return nil
