@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"testing"
 )
 
@@ -26,18 +27,23 @@ func benchmarkEntries(b *testing.B, f *fixture, n int) []Entry {
 	return entries
 }
 
-// BenchmarkApply applies deliveries of 5 KB in batches of 64.
+// BenchmarkApply applies deliveries of 5 KB, in batches as they come from one
+// and from many connections.
 func BenchmarkApply(b *testing.B) {
-	f := newFixture(b)
-	entries := benchmarkEntries(b, f, b.N)
-	b.ReportAllocs()
-	b.ResetTimer()
-	for len(entries) > 0 {
-		n := min(64, len(entries))
-		if _, err := f.Machine().Apply(entries[:n]); err != nil {
-			b.Fatal(err)
-		}
-		entries = entries[n:]
+	for _, size := range []int{1, 2, 4, 8, 64} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			f := newFixture(b)
+			entries := benchmarkEntries(b, f, b.N)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for len(entries) > 0 {
+				n := min(size, len(entries))
+				if _, err := f.Machine().Apply(entries[:n]); err != nil {
+					b.Fatal(err)
+				}
+				entries = entries[n:]
+			}
+		})
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 type kind uint16
 
 const (
+	// Below kindCreateMailbox: the directory's.
 	kindCreateDomain  kind = 1
 	kindRemoveDomain  kind = 2
 	kindCreateAccount kind = 3

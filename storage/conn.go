@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -12,8 +13,9 @@ import (
 // held and only reset: preparing again would make SQLite plan again, at three
 // times the cost of a point read (see DESIGN.md).
 type conn struct {
-	db    *sqlite.Conn
-	stmts map[string]*sqlite.Stmt
+	db     *sqlite.Conn
+	stmts  map[string]*sqlite.Stmt
+	writes int // statements run that were no SELECT
 }
 
 // openWriter opens the one connection of this process that changes path.
@@ -86,6 +88,9 @@ func (c *conn) prepare(sql string, args []any) (*sqlite.Stmt, error) {
 			return nil, fmt.Errorf("%s: %w", sql, err)
 		}
 		c.stmts[sql] = st
+	}
+	if !strings.HasPrefix(sql, "SELECT") {
+		c.writes++
 	}
 	for i, a := range args {
 		switch v := a.(type) {

@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"runtime"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -76,7 +77,7 @@ type intake struct {
 
 func newIntake(spoolDir string) (*intake, error) {
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(ChunkSize),
-		zstd.WithEncoderCRC(true), zstd.WithEncoderConcurrency(8), zstd.WithLowerEncoderMem(true))
+		zstd.WithEncoderCRC(true), zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return nil, err
 	}
@@ -284,13 +285,7 @@ func applyPutPart(t *tx, b putPart) (any, error) {
 	id := t.newID()
 	n, err := t.mail.exec("INSERT OR IGNORE INTO part (hash, n, chunk, at) VALUES (?, ?, ?, ?)", b.Hash, b.N, id, t.at)
 	if err == nil && n > 0 {
-		err = t.addChunk(id, b.Data)
+		t.chunks = append(t.chunks, chunk{id, b.Data})
 	}
 	return nil, err
-}
-
-func (t *tx) addChunk(id int64, data []byte) error {
-	t.chunks = append(t.chunks, chunk{id, data})
-	_, err := t.mail.exec("UPDATE pack SET bytes = bytes + ? WHERE id = (SELECT max(id) FROM pack)", len(data))
-	return err
 }

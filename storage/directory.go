@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -129,23 +130,68 @@ func (s *Store) Credentials(ctx context.Context, address string) (Credentials, e
 }
 
 // Resolve says where mail for an address goes, following aliases. That the
-// domain is not hosted here, or nobody has the address, is no error.
+// domain is not hosted here, or nobody has the address, is no error. Of an
+// account without a quota, what it uses may be out of date.
 func (s *Store) Resolve(ctx context.Context, address string) (Recipient, error) {
 	local, domain, err := CanonicalAddress(address)
 	if err != nil {
 		return Recipient{}, err
 	}
+	address = local + "@" + domain
+	version := s.machine.directory.Load()
+	if r, ok := s.resolved.get(address, version); ok {
+		return r, nil
+	}
 	r := resolver{seen: map[string]bool{}}
 	err = s.with(ctx, func(c *conn) error {
 		r.c = c
-		if err := r.follow(local+"@"+domain, 0); err != nil || len(r.accounts) > 0 {
+		if err := r.follow(address, 0); err != nil || len(r.accounts) > 0 {
 			return err
 		}
 		var err error
 		r.hosted, err = c.row("SELECT 1 FROM domain WHERE name = ?", nil, domain)
 		return err
 	})
-	return Recipient{Local: r.hosted || len(r.accounts) > 0, Accounts: r.accounts}, readError("resolve "+quote(address), err)
+	if err != nil {
+		return Recipient{}, readError("resolve "+quote(address), err)
+	}
+	out := Recipient{Local: r.hosted || len(r.accounts) > 0, Accounts: r.accounts}
+	s.resolved.put(address, version, out)
+	return out, nil
+}
+
+// resolvedAddresses bounds the cache of [Store.Resolve].
+const resolvedAddresses = 10_000
+
+// resolved remembers what addresses resolve to while the directory stays as it is.
+type resolved struct {
+	mu      sync.Mutex
+	version uint64 // of the directory
+	known   map[string]Recipient
+}
+
+func (c *resolved) get(address string, version uint64) (Recipient, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, ok := c.known[address]
+	return r, ok && c.version == version
+}
+
+// put remembers a recipient whose accounts have no quota: those with one are
+// read each time, for what they use.
+func (c *resolved) put(address string, version uint64, r Recipient) {
+	if len(r.Accounts) == 0 || slices.ContainsFunc(r.Accounts, func(a Account) bool { return a.QuotaBytes > 0 || a.QuotaMessages > 0 }) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.version > version {
+		return
+	}
+	if c.version < version || c.known == nil || len(c.known) >= resolvedAddresses {
+		c.version, c.known = version, map[string]Recipient{}
+	}
+	c.known[address] = r
 }
 
 type resolver struct {

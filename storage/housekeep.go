@@ -125,17 +125,24 @@ func applyCollect(t *tx, b collect) (any, error) {
 }
 
 func (s *Store) rollFullPack(ctx context.Context) error {
-	var id, bytes int64
-	err := s.with(ctx, func(c *conn) error {
-		_, err := c.row("SELECT id, bytes FROM pack ORDER BY id DESC LIMIT 1", func(st *sqlite.Stmt) {
-			id, bytes = st.ColumnInt64(0), st.ColumnInt64(1)
-		})
-		return err
-	})
-	if err != nil || bytes < s.cfg.PackBytes {
-		return readError("look at the packs", err)
+	id, size, err := s.openPack(ctx)
+	if err != nil || size < s.cfg.PackBytes {
+		return readError("look at the open pack", err)
 	}
 	return s.decide(ctx, kindRollPack, rollPack{id})
+}
+
+// openPack returns the pack that takes new chunks, and the octets in use in it.
+func (s *Store) openPack(ctx context.Context) (id, size int64, err error) {
+	s.machine.swap.RLock()
+	defer s.machine.swap.RUnlock()
+	last := s.machine.files.packs.last()
+	err = last.pool.with(ctx, func(c *conn) error {
+		_, err := c.row("SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
+			func(st *sqlite.Stmt) { size = st.ColumnInt64(0) })
+		return err
+	})
+	return last.id, size, err
 }
 
 func applyRollPack(t *tx, b rollPack) (any, error) {
@@ -147,6 +154,6 @@ func applyRollPack(t *tx, b rollPack) (any, error) {
 		return nil, nil // rolled already
 	}
 	t.rollTo = last + 1
-	_, err := t.mail.exec("INSERT INTO pack (id, first_chunk, bytes) VALUES (?, ?, 0)", t.rollTo, firstID(t.index))
+	_, err := t.mail.exec("INSERT INTO pack (id, first_chunk) VALUES (?, ?)", t.rollTo, firstID(t.index))
 	return nil, err
 }

@@ -37,6 +37,7 @@ type Machine struct {
 
 	mailApplied uint64        // last command in mail.db; guarded by mu
 	applied     atomic.Uint64 // last command in all files
+	directory   atomic.Uint64 // grows with every change of domains, accounts and aliases
 	written     atomic.Int64  // octets since the last checkpoint, roughly
 	checkpoint  chan struct{} // wakes the checkpointer
 }
@@ -70,13 +71,20 @@ func (m *Machine) Apply(entries []Entry) ([][]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b := &batch{m: m, touched: map[int64]int64{}}
-	answers, err := b.apply(entries)
-	if err == nil {
-		err = b.commit(entries[len(entries)-1])
+	answers, err := b.run(entries)
+	if errors.Is(err, errRefusedLate) {
+		// Savepoints copy every page that a command changes; so they are taken
+		// only for the batches that need them.
+		b.rollback()
+		b = &batch{m: m, touched: map[int64]int64{}, savepoints: true}
+		answers, err = b.run(entries)
 	}
 	if err != nil {
 		b.rollback()
 		return nil, fmt.Errorf("apply %d..%d: %w", entries[0].Index, entries[len(entries)-1].Index, err)
+	}
+	if b.directory {
+		m.directory.Add(1)
 	}
 	m.feed.publish(b.touched)
 	if m.written.Add(b.written) > checkpointBytes {
@@ -94,6 +102,20 @@ type batch struct {
 	began   bool            // mail.db is in a transaction
 	touched map[int64]int64 // mailbox id to account id: who must be woken
 	written int64
+
+	directory  bool // domains, accounts or aliases changed
+	savepoints bool // each command gets one, so that a refused one can be undone by itself
+}
+
+// errRefusedLate: a command was refused after it had changed something.
+var errRefusedLate = errors.New("refused after a change")
+
+func (b *batch) run(entries []Entry) ([][]byte, error) {
+	answers, err := b.apply(entries)
+	if err == nil {
+		err = b.commit(entries[len(entries)-1])
+	}
+	return answers, err
 }
 
 func (b *batch) apply(entries []Entry) ([][]byte, error) {
@@ -121,8 +143,8 @@ func (b *batch) apply(entries []Entry) ([][]byte, error) {
 	return answers, nil
 }
 
-// applyOne applies one command inside a savepoint. Its error stops the machine;
-// what the command is refused for is in the answer.
+// applyOne applies one command. Its error stops the machine; what the command
+// is refused for is in the answer.
 func (b *batch) applyOne(e Entry) ([]byte, error) {
 	c, err := decodeCommand(e.Data)
 	if err != nil {
@@ -135,9 +157,10 @@ func (b *batch) applyOne(e Entry) ([]byte, error) {
 	if answer, err := b.repeated(c); answer != nil || err != nil {
 		return answer, err
 	}
-	if _, err := b.m.files.mail.exec("SAVEPOINT command"); err != nil {
+	if err := b.savepoint("SAVEPOINT command"); err != nil {
 		return nil, err
 	}
+	before := b.m.files.mail.writes
 	t := &tx{mail: b.m.files.mail, packs: b.m.files.packs, index: e.Index, at: c.at, touched: b.touched}
 	value, err := apply(t, c.body)
 	if err == nil {
@@ -147,18 +170,30 @@ func (b *batch) applyOne(e Entry) ([]byte, error) {
 	if refused == nil {
 		return nil, fmt.Errorf("command %d of kind %d: %w", e.Index, c.kind, err)
 	}
-	if _, err := b.m.files.mail.exec("ROLLBACK TO command"); err != nil {
+	if !b.savepoints && b.m.files.mail.writes != before {
+		return nil, errRefusedLate
+	}
+	if err := b.savepoint("ROLLBACK TO command"); err != nil {
 		return nil, err
 	}
-	if _, err := b.m.files.mail.exec("RELEASE command"); err != nil {
+	if err := b.savepoint("RELEASE command"); err != nil {
 		return nil, err
 	}
 	return encodeRefusal(refused)
 }
 
+func (b *batch) savepoint(sql string) error {
+	if !b.savepoints {
+		return nil
+	}
+	_, err := b.m.files.mail.exec(sql)
+	return err
+}
+
 // keep ends a command that was applied: its answer is remembered under the
 // request id, its chunks go to the pack.
 func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
+	b.directory = b.directory || c.kind < kindCreateMailbox
 	answer, err := encodeAnswer(value)
 	if err != nil {
 		return nil, err
@@ -180,8 +215,7 @@ func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
 			return nil, err
 		}
 	}
-	_, err = b.m.files.mail.exec("RELEASE command")
-	return answer, err
+	return answer, b.savepoint("RELEASE command")
 }
 
 // repeated returns the answer of the same request applied before, or nil.

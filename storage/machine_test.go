@@ -90,6 +90,12 @@ func (f *fixture) exercise() {
 	f.must(err)
 	f.must(f.RenameMailbox(ctx, a.ID, "Projects", "Done/Old"))
 	f.must(f.SetDisabled(ctx, b.Address, true))
+	f.must(f.SetQuota(ctx, b.Address, 1, 0)) // refused after a change, between others
+	_, err = f.Deliver(ctx, Delivery{Content: f.content(rawMessage(150, 700)), Transaction: sha256.Sum256([]byte("x")), Recipients: []int64{a.ID, b.ID}})
+	if KindOf(err) != KindOverQuota {
+		f.t.Fatalf("over quota says %v", err)
+	}
+	f.must(f.SetQuota(ctx, b.Address, 0, 0))
 	f.clock.advance(2 * time.Hour)
 	f.must(f.Housekeep(ctx))
 	f.deliver(rawMessage(200, 900), a)

@@ -139,8 +139,8 @@ func (t *tx) addContent(c content, refs int) (int64, error) {
 		if chunks, err = t.takeParts(c); err != nil {
 			return 0, err
 		}
-	} else if err := t.addChunk(id, c.Inline); err != nil {
-		return 0, err
+	} else {
+		t.chunks = append(t.chunks, chunk{id, c.Inline})
 	}
 	var sent any
 	if c.Sent != 0 {

@@ -64,9 +64,8 @@ func (p *packs) add(id, first int64) {
 
 // use makes a pack the one that takes new chunks.
 func (p *packs) use(id int64) error {
-	// Bodies are a few KiB: larger pages waste less at their ends. Freed pages
-	// go back to the file system after a collection.
-	c, err := openWriter(p.path(id), "page_size=16384", "auto_vacuum=INCREMENTAL")
+	// Freed pages go back to the file system after a collection.
+	c, err := openWriter(p.path(id), "auto_vacuum=INCREMENTAL")
 	if err != nil {
 		return err
 	}
@@ -74,8 +73,12 @@ func (p *packs) use(id int64) error {
 		c.close()
 		return fmt.Errorf("pack %d: %w", id, err)
 	}
+	// Chunks name the command that brought them, so a batch need not write its
+	// index as well. Persist does, for batches that brought none.
 	var applied int64
-	if _, err := c.row(`SELECT "index" FROM applied`, func(st *sqlite.Stmt) { applied = st.ColumnInt64(0) }); err != nil {
+	_, err = c.row(`SELECT max("index", ifnull((SELECT max(id) FROM chunk) / ?, 0)) FROM applied`,
+		func(st *sqlite.Stmt) { applied = st.ColumnInt64(0) }, idsPerCommand)
+	if err != nil {
 		c.close()
 		return err
 	}
@@ -169,9 +172,6 @@ func (p *packs) commit(index uint64) error {
 	if !p.began {
 		return nil
 	}
-	if _, err := p.current.exec(`UPDATE applied SET "index" = max("index", ?)`, index); err != nil {
-		return err
-	}
 	if _, err := p.current.exec("COMMIT"); err != nil {
 		return err
 	}
@@ -217,9 +217,6 @@ func (p *packs) roll(index uint64, next int64) error {
 		return err
 	}
 	if p.began {
-		if _, err := p.current.exec(`UPDATE applied SET "index" = max("index", ?)`, index); err != nil {
-			return err
-		}
 		if _, err := p.current.exec("COMMIT"); err != nil {
 			return err
 		}
@@ -264,6 +261,13 @@ func (p *packs) fail(site string) error {
 		return nil
 	}
 	return p.failpoint(site)
+}
+
+// last returns the file that takes new chunks.
+func (p *packs) last() packFile {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.table[len(p.table)-1]
 }
 
 // find returns the file that covers a chunk.

@@ -48,8 +48,8 @@ var mailMigrations = [][]string{{
 	`CREATE TABLE part (hash BLOB NOT NULL, n INTEGER NOT NULL, chunk INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (hash, n)) STRICT, WITHOUT ROWID`,
 	`CREATE INDEX part_at ON part (at)`,
 	// Which file holds a chunk: the one with the greatest first_chunk not above it.
-	`CREATE TABLE pack (id INTEGER PRIMARY KEY, first_chunk INTEGER NOT NULL UNIQUE, bytes INTEGER NOT NULL) STRICT`,
-	`INSERT INTO pack VALUES (1, 0, 0)`,
+	`CREATE TABLE pack (id INTEGER PRIMARY KEY, first_chunk INTEGER NOT NULL UNIQUE) STRICT`,
+	`INSERT INTO pack VALUES (1, 0)`,
 
 	`CREATE TABLE mailbox_message (
 		mailbox_id INTEGER NOT NULL, uid INTEGER NOT NULL, message_id INTEGER NOT NULL,

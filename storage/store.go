@@ -40,6 +40,8 @@ type Store struct {
 	intake  *intake
 	decoder *zstd.Decoder
 
+	resolved resolved
+
 	log    atomic.Pointer[Log]
 	stop   chan struct{}
 	closed sync.WaitGroup

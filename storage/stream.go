@@ -140,6 +140,7 @@ func (m *Machine) Restore(r io.Reader) error {
 	if err := m.use(f); err != nil {
 		return fmt.Errorf("restore state: %w", err)
 	}
+	m.directory.Add(1)
 	m.feed.publishAll()
 	return nil
 }
