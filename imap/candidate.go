@@ -150,7 +150,7 @@ func (c *candidate) inPart(p *message.Part, needle string) bool {
 	case p.Type != "text":
 		return false
 	}
-	found, err := streamContains(c.decodedText(p), needle)
+	found, err := streamContains(c.decodedText(p), p.BodySize, needle)
 	if err != nil {
 		c.fail(err)
 	}

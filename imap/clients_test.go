@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"encoding/base64"
 	"net"
 	"os/exec"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	goimap "github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/xdg-go/scram"
 )
 
 // TestGoIMAPClient is a round of what a mail program does, with the client of go-imap/v2, whose parser
@@ -79,6 +81,40 @@ func TestGoIMAPClient(t *testing.T) {
 		t.Errorf("append: %+v %v", data, err)
 	}
 	must(t, "logout", func() error { return c.Logout().Wait() })
+}
+
+// TestSCRAM authenticates without showing the password.
+func TestSCRAM(t *testing.T) {
+	f := newFixture(t, nil)
+	for secret, want := range map[string]string{password: "OK [CAPABILITY …] Logged in", "wrong": "NO [AUTHENTICATIONFAILED] …"} {
+		client, err := scram.SHA256.NewClient(ann, secret, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := f.dial()
+		conversation := client.NewConversation()
+		first, _ := conversation.Step("")
+		c.send("a AUTHENTICATE SCRAM-SHA-256 " + base64.StdEncoding.EncodeToString([]byte(first)) + "\r\n")
+		line := c.line()
+		for strings.HasPrefix(line, "+ ") {
+			challenge, err := base64.StdEncoding.DecodeString(line[2:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := conversation.Step(string(challenge))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.send(base64.StdEncoding.EncodeToString([]byte(response)) + "\r\n")
+			line = c.line()
+		}
+		if !matches("a "+want, line) {
+			t.Errorf("%s: %s", secret, line)
+		}
+		if secret == password && !conversation.Valid() {
+			t.Error("the server has not proved itself")
+		}
+	}
 }
 
 func (f *fixture) goClient(options *imapclient.Options) *imapclient.Client {

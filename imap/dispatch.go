@@ -47,7 +47,7 @@ var verbs = map[string]verb{
 	"LIST":        {states: loggedIn, run: (*session).list},
 	"LSUB":        {states: loggedIn, run: (*session).lsub},
 	"NAMESPACE":   {states: loggedIn, run: (*session).namespace},
-	"STATUS":      {states: loggedIn, run: (*session).statusOf},
+	"STATUS":      {states: loggedIn, run: (*session).mailboxStatus},
 	"APPEND":      {states: loggedIn, run: (*session).append},
 	"IDLE":        {states: loggedIn, run: (*session).idle},
 
@@ -141,7 +141,7 @@ func (s *session) tagged(c *call, err error) {
 		s.status("OK", c.code, c.text)
 		return
 	}
-	st, ok := statusOf(err)
+	st, ok := answer(err)
 	if !ok {
 		s.log.Error("imap command failed", "command", c.name, "account", s.who.Address, "error", err)
 	}

@@ -59,9 +59,9 @@ var authStatus = []struct {
 	{auth.ErrMechanism, status{"NO", "CANNOT", "Unknown authentication mechanism"}},
 }
 
-// statusOf turns a handler's error into a response. ok is false for what is neither the client's
+// answer turns a handler's error into a response. ok is false for what is neither the client's
 // doing nor storage's: it is logged, and answered as a defect.
-func statusOf(err error) (st *status, ok bool) {
+func answer(err error) (st *status, ok bool) {
 	var syntax *wire.SyntaxError
 	var big *wire.TooBigError
 	var stored *storage.Error

@@ -24,7 +24,7 @@ type source struct {
 // its first octet; a failure in the middle of a literal leaves nothing but to close the connection.
 func (s *session) fetchOne(f *fetching, n uint32, it *storage.Item) error {
 	src := source{item: it}
-	if it.Structure != nil {
+	if f.fields&storage.FieldStructure != 0 {
 		var err error
 		if src.root, err = message.ParseStructure(it.Structure); err != nil {
 			return err
@@ -119,7 +119,7 @@ var specifiers = map[wire.SectionKind]message.Specifier{
 // fetchSection writes the octets of BODY[…], or NIL where there is no such section.
 func (s *session) fetchSection(it *fetchItem, src *source) {
 	span := message.Span{Size: src.body.Size()}
-	if src.root != nil && (len(it.section.Part) > 0 || it.section.Kind != wire.SectionAll) {
+	if len(it.section.Part) > 0 || it.section.Kind != wire.SectionAll {
 		var ok bool
 		if span, ok = src.root.Span(it.section.Part, specifiers[it.section.Kind]); !ok {
 			s.w.Raw("NIL")

@@ -45,9 +45,9 @@ func contains(header, needle string) bool {
 const searchWindow = 32 << 10
 
 // streamContains reports whether text holds a folded string, across the edges of the pieces in which
-// it is read. It keeps one window and one needle in memory.
-func streamContains(r io.Reader, needle string) (bool, error) {
-	buf := make([]byte, searchWindow)
+// it is read. It keeps one window and one needle in memory. size is about what is to be read.
+func streamContains(r io.Reader, size int64, needle string) (bool, error) {
+	buf := make([]byte, min(searchWindow, size+1))
 	var raw, folded []byte // not yet folded; folded and searched, but for the end
 	for {
 		n, err := r.Read(buf)

@@ -16,8 +16,8 @@ var statusItems = map[string]func(*session, *storage.Mailbox) int64{
 	"APPENDLIMIT":   func(s *session, _ *storage.Mailbox) int64 { return s.server.limits.AppendSize },
 }
 
-// statusOf answers STATUS (RFC 9051 section 6.3.11).
-func (s *session) statusOf(c *call) error {
+// mailboxStatus answers STATUS (RFC 9051 section 6.3.11).
+func (s *session) mailboxStatus(c *call) error {
 	c.SP()
 	name := c.Mailbox(s.utf8())
 	c.SP()

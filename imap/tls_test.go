@@ -2,6 +2,7 @@ package imap
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -132,8 +133,12 @@ func TestImplicitTLS(t *testing.T) {
 	c.expect("+ idling")
 	c.send("DONE\r\n")
 	c.expect("i OK …")
-	c.ok("LOGOUT")
-	c.expect("EOF")
+	c.send("j IDLE\r\n")
+	c.expect("+ idling")
+	if err := f.srv.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	c.expect("* BYE [UNAVAILABLE] …", "EOF")
 }
 
 func TestGarbageInsteadOfTLS(t *testing.T) {
