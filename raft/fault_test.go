@@ -188,6 +188,82 @@ func (s *logStore) failOnce(cause error) {
 	}
 }
 
+// TestCloseUnderEveryFault closes a node at which one site fails for good, and starts it again without.
+func TestCloseUnderEveryFault(t *testing.T) {
+	for _, site := range Sites() {
+		t.Run(site, func(t *testing.T) {
+			t.Parallel()
+			fail := &failures{site: site, err: syscall.EIO}
+			cfg := testConfig(t)
+			cfg.SegmentBytes, cfg.LogBytes = 16<<10, 16<<10
+			mustBootstrap(t, cfg)
+			cfg.Failpoint = fail.at
+			sm := newLedger(t, filepath.Join(t.TempDir(), "state"))
+			n := mustOpen(t, cfg, sm)
+			waitReady(t, n)
+			w := startWriters(t, n, 4)
+			w.waitFor(100)
+			fail.armed.Store(true)
+			if site == siteStableBefore || site == siteStableAfter {
+				n.log.failOnce(syscall.EIO)
+			}
+			eventually(t, "failing", func() error {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+				defer cancel()
+				_ = n.Snapshot(ctx)
+				if fail.count.Load() == 0 {
+					return errors.New("not reached")
+				}
+				return nil
+			})
+			mustClose(t, n)
+			applied := sm.Applied()
+			acknowledged := w.stop()
+			if sm.Applied() != applied {
+				t.Fatal("applied after Close")
+			}
+			fail.armed.Store(false)
+			n = mustOpen(t, cfg, sm)
+			waitReady(t, n)
+			checkLedger(t, sm, acknowledged)
+			mustPropose(t, n, "again")
+		})
+	}
+}
+
+// TestStartWithAFault: a node whose disk refuses its vote, or whose state refuses to apply, comes up, says so, and recovers.
+func TestStartWithAFault(t *testing.T) {
+	for _, site := range []string{siteStableBefore, siteAppendBefore, siteApplyBefore} {
+		t.Run(site, func(t *testing.T) {
+			fail := &failures{site: site, err: syscall.ENOSPC}
+			cfg := testConfig(t)
+			mustBootstrap(t, cfg)
+			cfg.Failpoint = fail.at
+			n := mustOpen(t, cfg, newLedger(t, filepath.Join(t.TempDir(), "state")))
+			waitReady(t, n)
+			mustPropose(t, n, "kept")
+			mustClose(t, n)
+			fail.armed.Store(true)
+			sm := newLedger(t, filepath.Join(t.TempDir(), "empty"))
+			n = mustOpen(t, cfg, sm)
+			eventually(t, "faulty", func() error {
+				if err := n.Fault(); !errors.Is(err, syscall.ENOSPC) {
+					return fmt.Errorf("fault: %v", err)
+				}
+				return nil
+			})
+			if err := n.Ready(); !errors.Is(err, ErrUnavailable) || !errors.Is(err, ErrDiskFull) {
+				t.Fatalf("ready: %v", err)
+			}
+			fail.armed.Store(false)
+			waitReady(t, n)
+			if got := sm.data(); !slices.Equal(got, []string{"kept"}) {
+				t.Fatalf("applied %q", got)
+			}
+		})
+	}
+}
+
 // writers propose numbered entries, each number until it is acknowledged or refused for good.
 type writers struct {
 	t        testing.TB

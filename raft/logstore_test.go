@@ -349,6 +349,24 @@ func TestChangedBytesAreCorruptionAndNotATornBatch(t *testing.T) {
 	}
 }
 
+func TestOpenRefusesAChangedEntry(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.SegmentBytes = 16 << 10
+	mustBootstrap(t, cfg)
+	log := openTestLog(t, cfg)
+	fillSegment(t, log)
+	path := log.files.path(log.list.state.Segments[0])
+	if err := log.close(); err != nil {
+		t.Fatal(err)
+	}
+	overwrite(t, path, 4000, []byte("bitrot"))
+	for range 2 { // the first leaves nothing open
+		if _, err := Open(cfg, &nothing{}); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("opened: %v", err)
+		}
+	}
+}
+
 func TestReadingAChangedEntryIsAFault(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.SegmentBytes = 16 << 10
