@@ -29,14 +29,27 @@ func (n *node) rawIMAP(account string) *rawIMAP {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	r := &rawIMAP{Conn: conn, t: n.t, in: bufio.NewReader(conn)}
-	r.SetDeadline(time.Now().Add(patience))
-	if _, err := r.in.ReadBytes('\n'); err != nil {
-		n.t.Fatal(err)
-	}
+	r := newRawIMAP(n.t, conn)
 	r.command(`LOGIN "%s@%s" "%s"`, account, domain, password)
 	r.command("SELECT INBOX")
 	return r
+}
+
+// newRawIMAP waits for the greeting.
+func newRawIMAP(t testing.TB, conn net.Conn) *rawIMAP {
+	t.Helper()
+	r := &rawIMAP{Conn: conn, t: t, in: bufio.NewReader(conn)}
+	r.SetDeadline(time.Now().Add(patience))
+	if _, err := r.in.ReadBytes('\n'); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// succeeded reports whether the reply to the last command is OK.
+func (r *rawIMAP) succeeded(reply []byte) bool {
+	ok := fmt.Appendf(nil, "t%d OK", r.tag)
+	return bytes.HasPrefix(reply, ok) || bytes.Contains(reply, append([]byte("\r\n"), ok...))
 }
 
 var literalEnd = regexp.MustCompile(`~?\{([0-9]+)\}\r\n$`)
@@ -58,16 +71,23 @@ func (r *rawIMAP) command(format string, args ...any) []byte {
 			r.t.Fatalf("%s: %v after %.300q", format, err, reply.Bytes())
 		}
 		if m := literalEnd.FindSubmatch(line); m != nil {
-			size, _ := strconv.Atoi(string(m[1]))
-			literal := make([]byte, size)
-			if _, err := io.ReadFull(r.in, literal); err != nil {
-				r.t.Fatal(err)
-			}
-			reply.Write(literal)
+			r.readLiteral(&reply, string(m[1]))
 			continue
 		}
 		if bytes.HasPrefix(line, []byte(tag+" ")) {
 			return reply.Bytes()
 		}
+	}
+}
+
+// readLiteral adds a literal of size octets to a reply.
+func (r *rawIMAP) readLiteral(reply *bytes.Buffer, size string) {
+	r.t.Helper()
+	n, err := strconv.ParseInt(size, 10, 64)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := io.CopyN(reply, r.in, n); err != nil {
+		r.t.Fatal(err)
 	}
 }
