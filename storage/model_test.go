@@ -17,7 +17,6 @@ type modelItem struct {
 	raw      string
 	flags    Flags
 	keywords []string
-	modseq   uint64
 }
 
 type modelMailbox struct {

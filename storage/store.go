@@ -15,6 +15,9 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
+// DefaultPackBytes is the size at which a pack is sealed, unless said otherwise.
+const DefaultPackBytes = 1 << 30
+
 // Config is what a [Store] needs to know.
 type Config struct {
 	Dir    string       // the node's data folder; DATA/state and DATA/local are used
@@ -22,7 +25,7 @@ type Config struct {
 
 	// Readers bounds the read-only connections to each file; 0: 16.
 	Readers int
-	// PackBytes is the size at which a pack is sealed; 0: 1 GiB.
+	// PackBytes is the size at which a pack is sealed; 0: [DefaultPackBytes].
 	PackBytes int64
 	// Failpoint is called at each site of [Failpoints]; what it returns becomes
 	// that step's error. nil: no faults.
@@ -56,7 +59,7 @@ func Open(cfg Config) (*Store, error) {
 		cfg.Readers = 16
 	}
 	if cfg.PackBytes == 0 {
-		cfg.PackBytes = 1 << 30
+		cfg.PackBytes = DefaultPackBytes
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

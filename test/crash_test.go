@@ -84,7 +84,7 @@ func TestKilledAtEverySite(t *testing.T) {
 func (n *node) sendUntilGone() (gone bool, mails []mail) {
 	for i := range 400 {
 		size := 2000
-		if i%4 == 0 {
+		if i%2 == 0 {
 			size = 300_000
 		}
 		mails = append(mails, newMail(uint64(i), size, "ann@"+domain))

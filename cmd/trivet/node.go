@@ -27,8 +27,6 @@ const (
 	// answer all the same: reads need no majority.
 	readyPatience = 5 * time.Second
 	readyPoll     = 5 * time.Millisecond
-	// housekeeping is how often the leader prunes what nobody needs any more.
-	housekeeping = time.Minute
 )
 
 // node is what runs on a data folder: the state, the log and whoever asks them.
@@ -57,7 +55,7 @@ func openNode(dir dataDir, s settings, log *slog.Logger) (*node, error) {
 		return nil, err
 	}
 	n := &node{dir: dir, settings: s, log: log, metrics: newMetrics(), disk: &diskSpace{path: string(dir)}}
-	n.store, err = storage.Open(storage.Config{Dir: string(dir), Logger: log, Failpoint: failpoint})
+	n.store, err = storage.Open(storage.Config{Dir: string(dir), Logger: log, Failpoint: failpoint, PackBytes: int64(s.PackSize)})
 	if err != nil {
 		return nil, err
 	}
@@ -72,11 +70,14 @@ func openNode(dir dataDir, s settings, log *slog.Logger) (*node, error) {
 
 func raftConfig(dir dataDir, s settings, log *slog.Logger, failpoint func(string) error) raft.Config {
 	return raft.Config{
-		Dir:          dir.raft(),
-		NodeID:       string(s.Node),
-		Logger:       log,
-		MinFreeBytes: uint64(s.DiskReserve),
-		Failpoint:    failpoint,
+		Dir:           dir.raft(),
+		NodeID:        string(s.Node),
+		Logger:        log,
+		MinFreeBytes:  uint64(s.DiskReserve),
+		LogBytes:      int64(s.LogKeep),
+		SnapshotBytes: int64(s.LogSnapshot),
+		SegmentBytes:  min(raft.DefaultSegmentBytes, int(s.LogSnapshot)),
+		Failpoint:     failpoint,
 	}
 }
 
@@ -211,7 +212,7 @@ func (n *node) hostname() string {
 
 // keepHouse prunes the state while this node leads.
 func (n *node) keepHouse(ctx context.Context) {
-	tick := time.NewTicker(housekeeping)
+	tick := time.NewTicker(time.Duration(n.settings.Housekeeping))
 	defer tick.Stop()
 	for {
 		select {

@@ -15,7 +15,9 @@ import (
 
 	"trivet/auth"
 	"trivet/imap"
+	"trivet/raft"
 	"trivet/smtp"
+	"trivet/storage"
 )
 
 // settings are what belongs to one node; everything else is replicated state.
@@ -28,6 +30,10 @@ type settings struct {
 	LogFormat       format
 	DiskReserve     size
 	ShutdownTimeout duration
+	LogKeep         size
+	LogSnapshot     size
+	PackSize        size
+	Housekeeping    duration
 
 	MaxMessageSize            size
 	MaxRecipients             number
@@ -47,8 +53,10 @@ type settings struct {
 
 // The defaults that no room decides.
 const (
-	defaultDiskReserve     = 32 << 20
+	defaultDiskReserve     = 2 * raft.DefaultSegmentBytes
 	defaultShutdownTimeout = 10 * time.Second
+	// defaultHousekeeping is how often the leader prunes what nobody needs any more.
+	defaultHousekeeping = time.Minute
 )
 
 // defaultSettings serve mail from outside, and to this machine only the two
@@ -61,6 +69,10 @@ func defaultSettings() settings {
 		LogFormat:       "text",
 		DiskReserve:     defaultDiskReserve,
 		ShutdownTimeout: duration(defaultShutdownTimeout),
+		LogKeep:         raft.DefaultLogBytes,
+		LogSnapshot:     raft.DefaultSnapshotBytes,
+		PackSize:        storage.DefaultPackBytes,
+		Housekeeping:    duration(defaultHousekeeping),
 
 		MaxMessageSize:            size(limits.MaxMessageBytes),
 		MaxRecipients:             number(limits.MaxRecipients),
@@ -100,6 +112,10 @@ func (s *settings) keys() []key {
 		{"log-format", "text or json", &s.LogFormat},
 		{"disk-reserve", "free disk space below which nothing is accepted; 0: no reserve", &s.DiskReserve},
 		{"shutdown-timeout", "how long sessions may go on after a signal to stop", &s.ShutdownTimeout},
+		{"log-keep", "newest part of the Raft log that a snapshot leaves, for followers that are behind", &s.LogKeep},
+		{"log-snapshot", "growth of the Raft log at which the state is made durable and the log truncated", &s.LogSnapshot},
+		{"pack-size", "size at which a file of message bodies is sealed and the next one begun", &s.PackSize},
+		{"housekeeping", "how often the leader prunes what nobody needs any more", &s.Housekeeping},
 		{"max-message-size", "largest message accepted by SMTP and IMAP", &s.MaxMessageSize},
 		{"max-recipients", "most recipients of one SMTP transaction; 0: any number", &s.MaxRecipients},
 		{"smtp-connections", "most SMTP connections at once; 0: any number", &s.SMTPConnections},
@@ -184,6 +200,9 @@ func addFlags(flags *pflag.FlagSet, defaults settings, without ...string) func(f
 func (s *settings) check() error {
 	if s.MaxMessageSize == 0 {
 		return usagef("max-message-size is at least 1")
+	}
+	if s.LogKeep == 0 || s.LogSnapshot == 0 || s.PackSize == 0 || s.Housekeeping == 0 {
+		return usagef("log-keep, log-snapshot, pack-size and housekeeping are more than 0")
 	}
 	return nil
 }
