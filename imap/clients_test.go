@@ -2,8 +2,12 @@ package imap
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +133,76 @@ func (f *fixture) goClient(options *imapclient.Options) *imapclient.Client {
 		f.t.Fatal(err)
 	}
 	return c
+}
+
+// TestMbsync synchronises a maildir both ways: mail down, mail up, flags and deletions in either
+// direction.
+func TestMbsync(t *testing.T) {
+	mbsync, err := exec.LookPath("mbsync")
+	if err != nil {
+		t.Skip("no mbsync")
+	}
+	f := newFixture(t, nil)
+	f.fill(30)
+	dir := t.TempDir()
+	_, port, err := net.SplitHostPort(f.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rc := filepath.Join(dir, "mbsyncrc")
+	must(t, "write mbsyncrc", func() error {
+		return os.WriteFile(rc, fmt.Appendf(nil, "IMAPStore far\nHost 127.0.0.1\nPort %s\nUser %s\nPass %s\nSSLType None\nAuthMechs LOGIN\n\n"+
+			"MaildirStore near\nPath %s/mail/\nInbox %s/mail/INBOX\nSubFolders Verbatim\n\n"+
+			"Channel all\nFar :far:\nNear :near:\nPatterns *\nCreate Both\nExpunge Both\nSyncState *\n", port, ann, password, dir, dir), 0o600)
+	})
+	must(t, "mkdir", func() error { return os.MkdirAll(filepath.Join(dir, "mail"), 0o700) })
+	sync := func() {
+		t.Helper()
+		if out, err := exec.Command(mbsync, "-V", "-c", rc, "all").CombinedOutput(); err != nil {
+			t.Fatalf("mbsync: %v\n%s", err, out)
+		}
+	}
+	files := func(box string) []string {
+		t.Helper()
+		found, err := filepath.Glob(filepath.Join(dir, "mail", box, "???", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	sync()
+	if n := len(files("INBOX")); n != 30 {
+		t.Fatalf("%d messages came down", n)
+	}
+	// Up: a new message, one deleted here. Down: a flag, and one expunged there.
+	c := f.login()
+	c.ok("SELECT INBOX")
+	c.ok("UID STORE 5 +FLAGS (\\Flagged)")
+	c.ok("UID STORE 6 +FLAGS (\\Deleted)")
+	c.ok("EXPUNGE")
+	gone := files("INBOX")[0]
+	must(t, "mark", func() error {
+		return os.Rename(gone, strings.Replace(strings.Split(gone, ":2,")[0], "/new/", "/cur/", 1)+":2,T")
+	})
+	must(t, "add", func() error {
+		return os.WriteFile(filepath.Join(dir, "mail/Drafts/cur/1.local:2,D"), []byte("Subject: from here\n\ntext\n"), 0o600)
+	})
+	sync()
+	if got := c.ok("STATUS Drafts (MESSAGES UNSEEN)"); !slices.Contains(got, "* STATUS Drafts (MESSAGES 1 UNSEEN 1)") {
+		t.Errorf("%q", got)
+	}
+	if got := c.ok("STATUS INBOX (MESSAGES)"); !slices.Contains(got, "* STATUS INBOX (MESSAGES 28)") {
+		t.Errorf("%q", got)
+	}
+	flagged := 0
+	for _, name := range files("INBOX") {
+		if strings.HasSuffix(name, ":2,F") {
+			flagged++
+		}
+	}
+	if n := len(files("INBOX")); n != 28 || flagged != 1 {
+		t.Errorf("%d messages here, %d flagged", n, flagged)
+	}
 }
 
 func must(t *testing.T, what string, do func() error) {

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"context"
 	"strings"
 
 	"trivet/storage"
@@ -19,11 +20,14 @@ func (s *session) create(c *call) error {
 	}
 	// The delimiter at the end says that names below are to follow; every name may have some.
 	name := strings.TrimSuffix(given, storage.Delimiter)
+	if use == useImpossible {
+		return no("USEATTR", "That special use is not possible") // RFC 6154 section 3
+	}
 	ctx, cancel := s.storage()
 	defer cancel()
 	box, err := s.server.cfg.Store.CreateMailbox(ctx, s.who.AccountID, name, use)
 	if err != nil {
-		return err
+		return s.useTaken(ctx, name, use, err)
 	}
 	if box.Name != name && s.rev2() {
 		// The name was normalised (RFC 9051 section 6.3.9.7).
@@ -36,13 +40,26 @@ func (s *session) create(c *call) error {
 	return nil
 }
 
+// useTaken tells a special use that another mailbox has from a name that is taken.
+func (s *session) useTaken(ctx context.Context, name string, use storage.SpecialUse, err error) error {
+	if use == storage.UseNone || storage.KindOf(err) != storage.KindExists {
+		return err
+	}
+	if _, missing := s.server.cfg.Store.Mailbox(ctx, s.who.AccountID, name); missing != nil {
+		return no("USEATTR", "Another mailbox has that special use")
+	}
+	return err
+}
+
 // specialUses are the attributes a client may ask for.
 var specialUses = map[string]storage.SpecialUse{
 	`\ARCHIVE`: storage.UseArchive, `\DRAFTS`: storage.UseDrafts, `\JUNK`: storage.UseJunk,
 	`\SENT`: storage.UseSent, `\TRASH`: storage.UseTrash,
-	// All and Flagged would be virtual mailboxes, which there are none of.
-	`\ALL`: storage.UseNone, `\FLAGGED`: storage.UseNone,
 }
+
+// useImpossible stands for \All and \Flagged, which would be virtual mailboxes, for attributes that
+// nobody knows, and for several at once.
+const useImpossible storage.SpecialUse = "impossible"
 
 func createUse(c *call) storage.SpecialUse {
 	use := storage.UseNone
@@ -58,10 +75,8 @@ func createUse(c *call) storage.SpecialUse {
 
 func specialUse(c *call, before storage.SpecialUse) storage.SpecialUse {
 	use, known := specialUses[strings.ToUpper(c.Attribute())]
-	switch {
-	case c.Err() != nil:
-	case !known || use == storage.UseNone || before != storage.UseNone:
-		c.Fail("That special use is not possible")
+	if !known || before != storage.UseNone {
+		return useImpossible
 	}
 	return use
 }

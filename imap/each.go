@@ -5,17 +5,21 @@ import (
 	"trivet/storage"
 )
 
-// batchSize is how many rows are read from storage before they are written to the client: enough to
-// make the reading cheap, few enough to keep a session's memory small.
-const batchSize = 500
+// How many rows are read from storage before they are written to the client: enough to make the
+// reading cheap, few enough to keep a session's memory small. Envelopes and structures of hostile
+// messages can be large.
+const (
+	batchSize     = 500 // of flags, dates and sizes
+	largeRowBatch = 100 // with envelopes or structures
+)
 
 // each calls f for the messages that still exist, by ascending sequence number. f may write to the
-// client: nothing of the database is held while it runs. Rows of 500 messages are in memory at most.
+// client: nothing of the database is held while it runs. One batch of rows is in memory at most.
 func (s *session) each(numbers []wire.Range, fields storage.Fields, f func(n uint32, it *storage.Item) error) error {
 	uids := s.view.uidRanges(numbers)
 	for len(uids) > 0 {
 		items, err := s.items(uids, fields)
-		if err != nil {
+		if err != nil || len(items) == 0 {
 			return err
 		}
 		for i := range items {
@@ -27,18 +31,19 @@ func (s *session) each(numbers []wire.Range, fields storage.Fields, f func(n uin
 				return err
 			}
 		}
-		if len(items) < batchSize {
-			return nil
-		}
 		uids = behind(uids, items[len(items)-1].UID)
 	}
 	return nil
 }
 
 func (s *session) items(uids []storage.Range, fields storage.Fields) ([]storage.Item, error) {
+	limit := batchSize
+	if fields != 0 {
+		limit = largeRowBatch
+	}
 	ctx, cancel := s.storage()
 	defer cancel()
-	return s.server.cfg.Store.Items(ctx, s.view.mailbox.ID, uids, fields, batchSize)
+	return s.server.cfg.Store.Items(ctx, s.view.mailbox.ID, uids, fields, limit)
 }
 
 // behind returns what of ascending ranges is behind a UID.
