@@ -33,7 +33,8 @@ var checksumTables = [...]struct{ name, order string }{
 func (s *Store) Checksum(ctx context.Context) (Checksum, error) {
 	sum := Checksum{Tables: map[string]string{}}
 	err := s.snapshot(ctx, func(c *conn) error {
-		if _, err := c.row(`SELECT "index" FROM applied`, func(st *sqlite.Stmt) { sum.Index = uint64(st.ColumnInt64(0)) }); err != nil {
+		var err error
+		if sum.Index, err = readApplied(c); err != nil {
 			return err
 		}
 		all := sha256.New()

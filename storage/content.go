@@ -34,9 +34,11 @@ const (
 type Content struct {
 	hash    [sha256.Size]byte
 	message *message.Message
-	header  []byte
-	memory  []byte
-	file    *os.File // instead of memory, when large
+	header  []byte // part of buffer
+	buffer  *[]byte
+	file    *os.File // holds the message when it is large
+
+	buffers *sync.Pool // where buffer goes back to
 }
 
 // Size is the number of octets.
@@ -45,7 +47,8 @@ func (c *Content) Size() int64 { return c.message.Size }
 // Message is what the scanner found in it.
 func (c *Content) Message() *message.Message { return c.message }
 
-// Header is the header with its empty line, or the first [SpoolMemory] octets of it.
+// Header is the header with its empty line, or the first [SpoolMemory] octets
+// of it, until Close.
 func (c *Content) Header() []byte { return c.header }
 
 // Hash is the SHA-256 of the octets.
@@ -53,6 +56,10 @@ func (c *Content) Hash() [sha256.Size]byte { return c.hash }
 
 // Close gives back what the content holds.
 func (c *Content) Close() error {
+	if c.buffer != nil {
+		c.buffers.Put(c.buffer)
+		c.buffer, c.header = nil, nil
+	}
 	if c.file == nil {
 		return nil
 	}
@@ -65,14 +72,15 @@ func (c *Content) reader() io.Reader {
 	if c.file != nil {
 		return io.NewSectionReader(c.file, 0, c.message.Size)
 	}
-	return bytes.NewReader(c.memory)
+	return bytes.NewReader(*c.buffer)
 }
 
 // intake reads messages: it holds what is worth reusing between them.
 type intake struct {
 	spoolDir string
 	encoder  *zstd.Encoder
-	buffers  sync.Pool // *[]byte, for copying
+	copies   sync.Pool // *[]byte, for copying
+	buffers  sync.Pool // *[]byte, for messages in memory
 }
 
 func newIntake(spoolDir string) (*intake, error) {
@@ -82,7 +90,8 @@ func newIntake(spoolDir string) (*intake, error) {
 		return nil, err
 	}
 	return &intake{spoolDir: spoolDir, encoder: e,
-		buffers: sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}}, nil
+		copies:  sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }},
+		buffers: sync.Pool{New: func() any { b := make([]byte, 0, 16<<10); return &b }}}, nil
 }
 
 // Prepare reads a message to the end of r, once. The error is r's, or that of
@@ -99,11 +108,16 @@ func (s *Store) Prepare(ctx context.Context, r io.Reader) (*Content, error) {
 }
 
 func (in *intake) read(ctx context.Context, r io.Reader) (c *Content, err error) {
-	buffer := in.buffers.Get().(*[]byte)
-	defer in.buffers.Put(buffer)
-	sp := &spool{dir: in.spoolDir, scanner: message.NewScanner(), hash: sha256.New()}
+	piece := in.copies.Get().(*[]byte)
+	defer in.copies.Put(piece)
+	sp := &spool{dir: in.spoolDir, scanner: message.NewScanner(), hash: sha256.New(), memory: in.buffers.Get().(*[]byte)}
+	*sp.memory = (*sp.memory)[:0]
 	defer func() {
-		if err != nil && sp.file != nil {
+		if err == nil {
+			return
+		}
+		in.buffers.Put(sp.memory)
+		if sp.file != nil {
 			sp.file.Close()
 		}
 	}()
@@ -111,12 +125,12 @@ func (in *intake) read(ctx context.Context, r io.Reader) (c *Content, err error)
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		n, rerr := r.Read(*buffer)
-		if err := sp.write((*buffer)[:n]); err != nil {
+		n, rerr := r.Read(*piece)
+		if err := sp.write((*piece)[:n]); err != nil {
 			return nil, err
 		}
 		if errors.Is(rerr, io.EOF) {
-			return sp.content()
+			return sp.content(&in.buffers), nil
 		}
 		if rerr != nil {
 			return nil, rerr
@@ -129,7 +143,7 @@ type spool struct {
 	dir     string
 	scanner *message.Scanner
 	hash    hash.Hash
-	memory  []byte
+	memory  *[]byte
 	file    *os.File
 }
 
@@ -138,7 +152,7 @@ func (sp *spool) write(p []byte) error {
 	if _, err := sp.scanner.Write(p); err != nil {
 		return err
 	}
-	if sp.file == nil && len(sp.memory)+len(p) > SpoolMemory {
+	if sp.file == nil && len(*sp.memory)+len(p) > SpoolMemory {
 		if err := sp.spill(); err != nil {
 			return err
 		}
@@ -147,7 +161,7 @@ func (sp *spool) write(p []byte) error {
 		_, err := sp.file.Write(p)
 		return err
 	}
-	sp.memory = append(sp.memory, p...)
+	*sp.memory = append(*sp.memory, p...)
 	return nil
 }
 
@@ -162,18 +176,15 @@ func (sp *spool) spill() error {
 	if err := os.Remove(f.Name()); err != nil {
 		return err
 	}
-	_, err = f.Write(sp.memory)
+	_, err = f.Write(*sp.memory)
 	return err
 }
 
-func (sp *spool) content() (*Content, error) {
-	c := &Content{message: sp.scanner.Finish(), memory: sp.memory, file: sp.file}
+func (sp *spool) content(buffers *sync.Pool) *Content {
+	c := &Content{message: sp.scanner.Finish(), buffer: sp.memory, file: sp.file, buffers: buffers}
 	sp.hash.Sum(c.hash[:0])
-	c.header = sp.memory[:min(c.message.HeaderSize, int64(len(sp.memory)))]
-	if c.file != nil {
-		c.memory = nil
-	}
-	return c, nil
+	c.header = (*sp.memory)[:min(c.message.HeaderSize, int64(len(*sp.memory)))]
+	return c
 }
 
 // content is a message as a command carries it.
@@ -200,7 +211,7 @@ func (s *Store) record(c *Content) content {
 		r.Sent = m.Date.Unix()
 	}
 	if m.Size <= ChunkSize {
-		r.Inline = s.intake.encoder.EncodeAll(c.memory, make([]byte, 0, len(c.memory)/2+256))
+		r.Inline = s.intake.encoder.EncodeAll(*c.buffer, make([]byte, 0, len(*c.buffer)/2+256))
 	} else {
 		r.Parts = int((m.Size + ChunkSize - 1) / ChunkSize)
 	}

@@ -53,9 +53,11 @@ func (f *files) open(readers int, failpoint func(string) error) error {
 	return nil
 }
 
-// applied reads the last command that mail.db contains.
-func (f *files) applied() (index uint64, err error) {
-	_, err = f.mail.row(`SELECT "index" FROM applied`, func(st *sqlite.Stmt) { index = uint64(st.ColumnInt64(0)) })
+// readApplied reads the last command that mail.db contains: that of the newest
+// request, or the one that was written down because a batch kept none.
+func readApplied(c *conn) (index uint64, err error) {
+	_, err = c.row(`SELECT max("index", ifnull((SELECT max("index") FROM request), 0)) FROM applied`,
+		func(st *sqlite.Stmt) { index = uint64(st.ColumnInt64(0)) })
 	return index, err
 }
 

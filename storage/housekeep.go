@@ -55,7 +55,8 @@ func (s *Store) forgetRequests(ctx context.Context) error {
 	for {
 		n := 0
 		err := s.with(ctx, func(c *conn) error {
-			_, err := c.row(`SELECT count(*) FROM (SELECT at FROM request ORDER BY "index" LIMIT ?) WHERE at < ?`,
+			_, err := c.row(`SELECT count(*) FROM (SELECT at, "index" FROM request ORDER BY "index" LIMIT ?) WHERE at < ?
+				AND "index" < (SELECT max("index") FROM request)`,
 				func(st *sqlite.Stmt) { n = st.ColumnInt(0) }, forgetBatch, before)
 			return err
 		})
@@ -69,7 +70,8 @@ func (s *Store) forgetRequests(ctx context.Context) error {
 }
 
 func applyForget(t *tx, b forget) (any, error) {
-	_, err := t.mail.exec(`DELETE FROM request WHERE "index" IN (SELECT "index" FROM request ORDER BY "index" LIMIT ?) AND at < ?`, forgetBatch, b.Before)
+	_, err := t.mail.exec(`DELETE FROM request WHERE "index" IN (SELECT "index" FROM request ORDER BY "index" LIMIT ?) AND at < ?
+		AND "index" < (SELECT max("index") FROM request)`, forgetBatch, b.Before)
 	return nil, err
 }
 

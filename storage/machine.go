@@ -42,15 +42,20 @@ type Machine struct {
 	checkpoint  chan struct{} // wakes the checkpointer
 }
 
-// checkpointBytes is how much the WAL files may grow, roughly, before they are
-// copied into the databases in the background.
-const checkpointBytes = 16 << 20
+const (
+	// checkpointBytes is how much the WAL files may grow, roughly, before they
+	// are copied into the databases in the background.
+	checkpointBytes = 32 << 20
+	// pagesWritten is what one command adds to the WAL files besides its own
+	// octets, roughly: a page of each B-tree it touches.
+	pagesWritten = 24 << 10
+)
 
 // use makes f the files of the machine.
 func (m *Machine) use(f *files) error {
 	m.files = f
 	var err error
-	m.mailApplied, err = f.applied()
+	m.mailApplied, err = readApplied(f.mail)
 	m.applied.Store(min(m.mailApplied, f.packs.applied))
 	return err
 }
@@ -102,6 +107,7 @@ type batch struct {
 	began   bool            // mail.db is in a transaction
 	touched map[int64]int64 // mailbox id to account id: who must be woken
 	written int64
+	kept    uint64 // the last command that was not refused
 
 	directory  bool // domains, accounts or aliases changed
 	savepoints bool // each command gets one, so that a refused one can be undone by itself
@@ -137,7 +143,7 @@ func (b *batch) apply(entries []Entry) ([][]byte, error) {
 				return nil, err
 			}
 			answers[i] = answer
-			b.written += int64(len(e.Data)) + 4096
+			b.written += int64(len(e.Data)) + pagesWritten
 		}
 	}
 	return answers, nil
@@ -194,6 +200,7 @@ func (b *batch) savepoint(sql string) error {
 // request id, its chunks go to the pack.
 func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
 	b.directory = b.directory || c.kind < kindCreateMailbox
+	b.kept = e.Index
 	answer, err := encodeAnswer(value)
 	if err != nil {
 		return nil, err
@@ -233,8 +240,9 @@ func (b *batch) repeated(c command) ([]byte, error) {
 // commit makes the packs' part of the batch visible before mail.db refers to it.
 func (b *batch) commit(last Entry) error {
 	m := b.m
-	if last.Index > m.mailApplied {
-		if _, err := m.files.mail.exec(`UPDATE applied SET "index" = ?, term = ?`, last.Index, last.Term); err != nil {
+	if last.Index > m.mailApplied && last.Index != b.kept {
+		// The last command was refused, so no request names it.
+		if _, err := m.files.mail.exec(`UPDATE applied SET "index" = ?`, last.Index); err != nil {
 			return err
 		}
 	}

@@ -12,10 +12,10 @@ import (
 
 // Limits of what is written to mailboxes.
 const (
-	MaxKeyword         = 128       // octets of one keyword
-	MaxKeywords        = 100       // on one message
-	MaxRanges          = 100_000   // UID ranges of one command
-	MaxMailboxMessages = 1<<32 - 2 // UIDs ever given out in one mailbox
+	MaxKeyword  = 128          // octets of one keyword
+	MaxKeywords = 100          // on one message
+	MaxRanges   = 100_000      // UID ranges of one command
+	maxUID      = "4294967294" // the last UID given out in a mailbox (RFC 9051 section 2.3.1.1)
 )
 
 type (
@@ -127,27 +127,27 @@ func changeKeywords(old string, op FlagOp, given string) string {
 // addContent makes sure the content has a row and a body, with refs more
 // references, and returns its id.
 func (t *tx) addContent(c content, refs int) (int64, error) {
-	var id int64
-	found, err := t.mail.row("UPDATE message SET refs = refs + ? WHERE hash = ? RETURNING id",
-		func(st *sqlite.Stmt) { id = st.ColumnInt64(0) }, refs, c.Hash)
-	if err != nil || found {
-		return id, err
-	}
-	id = t.newID()
-	chunks := []int64{id}
-	if c.Parts > 0 {
-		if chunks, err = t.takeParts(c); err != nil {
-			return 0, err
-		}
-	} else {
-		t.chunks = append(t.chunks, chunk{id, c.Inline})
-	}
 	var sent any
 	if c.Sent != 0 {
 		sent = c.Sent
 	}
-	_, err = t.mail.exec(`INSERT INTO message (id, hash, size, refs, unreferenced, sent, chunks, preview, envelope, bodystructure, structure)
-		VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)`, id, c.Hash, c.Size, refs, sent, encodeChunks(id, chunks), c.Preview, c.Envelope, c.BodyStructure, c.Structure)
+	fresh := t.newID()
+	id := fresh
+	_, err := t.mail.row(`INSERT INTO message (id, hash, size, refs, unreferenced, sent, chunks, preview, envelope, bodystructure, structure)
+		VALUES (?, ?, ?, ?, 0, ?, x'', ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET refs = refs + excluded.refs RETURNING id`,
+		func(st *sqlite.Stmt) { id = st.ColumnInt64(0) },
+		fresh, c.Hash, c.Size, refs, sent, c.Preview, c.Envelope, c.BodyStructure, c.Structure)
+	if err != nil || id != fresh {
+		return id, err
+	}
+	if c.Parts == 0 {
+		t.chunks = append(t.chunks, chunk{id, c.Inline})
+		return id, nil
+	}
+	chunks, err := t.takeParts(c)
+	if err == nil {
+		_, err = t.mail.exec("UPDATE message SET chunks = ? WHERE id = ?", encodeChunks(id, chunks), id)
+	}
 	return id, err
 }
 
@@ -180,10 +180,16 @@ type item struct {
 	zone     int
 }
 
-// addItem gives a message the next UID of a mailbox. account is the mailbox's;
-// its quota is counted, not checked.
-func (t *tx) addItem(mailbox int64, it item) (uid int64, err error) {
-	var account, modseq int64
+// target is a mailbox by its id or, with id 0, by account and name.
+type target struct {
+	id, account int64
+	name        string
+}
+
+// addItem gives a message the next UID of a mailbox. The account's quota is
+// counted elsewhere.
+func (t *tx) addItem(to target, it item) (uid int64, err error) {
+	var mailbox, account, modseq int64
 	unseen, deleted := 1, 0
 	if it.flags&FlagSeen != 0 {
 		unseen = 0
@@ -191,11 +197,16 @@ func (t *tx) addItem(mailbox int64, it item) (uid int64, err error) {
 	if it.flags&FlagDeleted != 0 {
 		deleted = 1
 	}
+	where, key := "id = ?4", []any{unseen, deleted, it.size, to.id}
+	if to.id == 0 {
+		where, key = "account_id = ?4 AND name = ?5", []any{unseen, deleted, it.size, to.account, to.name}
+	}
 	found, err := t.mail.row(`UPDATE mailbox SET uidnext = uidnext + 1, highestmodseq = highestmodseq + 1, messages = messages + 1,
-		unseen = unseen + ?, deleted = deleted + ?, size = size + ? WHERE id = ? AND uidnext <= ? RETURNING uidnext - 1, highestmodseq, account_id`,
+		unseen = unseen + ?1, deleted = deleted + ?2, size = size + ?3 WHERE `+where+` AND uidnext <= `+maxUID+`
+		RETURNING uidnext - 1, highestmodseq, account_id, id`,
 		func(st *sqlite.Stmt) {
-			uid, modseq, account = st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnInt64(2)
-		}, unseen, deleted, it.size, mailbox, int64(MaxMailboxMessages))
+			uid, modseq, account, mailbox = st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnInt64(2), st.ColumnInt64(3)
+		}, key...)
 	if err != nil {
 		return 0, err
 	}
@@ -237,11 +248,7 @@ func applyDeliver(t *tx, b deliver) (any, error) {
 		if err := t.charge("deliver", account, b.Content.Size, 1); err != nil {
 			return nil, err
 		}
-		inbox, err := t.mailboxID("deliver", account, Inbox)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := t.addItem(inbox, item{message: id, size: b.Content.Size, date: b.Date, zone: b.Zone}); err != nil {
+		if _, err := t.addItem(target{account: account, name: Inbox}, item{message: id, size: b.Content.Size, date: b.Date, zone: b.Zone}); err != nil {
 			return nil, err
 		}
 	}
@@ -260,7 +267,7 @@ func applyAppend(t *tx, b appendMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	uid, err := t.addItem(m.ID, item{message: id, size: b.Content.Size, flags: b.Flags, keywords: b.Keywords, date: b.Date, zone: b.Zone})
+	uid, err := t.addItem(target{id: m.ID}, item{message: id, size: b.Content.Size, flags: b.Flags, keywords: b.Keywords, date: b.Date, zone: b.Zone})
 	return Appended{UIDValidity: m.UIDValidity, UID: uint32(uid)}, err
 }
 

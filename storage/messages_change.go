@@ -191,7 +191,7 @@ func (t *tx) transfer(b transferBody, move bool) (any, error) {
 	}
 	out := Copied{UIDValidity: dest.UIDValidity}
 	for _, m := range moved {
-		uid, err := t.addItem(dest.ID, m.item)
+		uid, err := t.addItem(target{id: dest.ID}, m.item)
 		if err != nil {
 			return nil, err
 		}

@@ -9,10 +9,11 @@ import (
 // mailMigrations bring mail.db forward, one step for each user_version. A step
 // that has been released is never edited: add another.
 var mailMigrations = [][]string{{
-	// One row: the last command this file contains, written in that command's transaction.
-	`CREATE TABLE applied (id INTEGER PRIMARY KEY CHECK (id = 1), "index" INTEGER NOT NULL, term INTEGER NOT NULL) STRICT`,
-	`INSERT INTO applied VALUES (1, 0, 0)`,
-	// Commands applied lately, by their request id, so that a retry is applied once.
+	// One row: a command that this file contains; it may contain later ones, see readApplied.
+	`CREATE TABLE applied (id INTEGER PRIMARY KEY CHECK (id = 1), "index" INTEGER NOT NULL) STRICT`,
+	`INSERT INTO applied VALUES (1, 0)`,
+	// Commands applied lately, by their request id, so that a retry is applied
+	// once. The newest is never deleted: it is the last command in this file.
 	`CREATE TABLE request ("index" INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, at INTEGER NOT NULL, result BLOB NOT NULL) STRICT`,
 
 	`CREATE TABLE domain (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL) STRICT`,

@@ -172,58 +172,6 @@ func openKind(err error) Kind {
 	return KindInternal
 }
 
-// checkpointer copies the WAL files into the databases in the background, so
-// that no commit waits for it and the WAL files stay small.
-func (s *Store) checkpointer() {
-	tick := time.NewTicker(30 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-s.stop:
-			return
-		case <-tick.C:
-		case <-s.machine.checkpoint:
-		}
-		if err := s.machine.copyWAL(); err != nil {
-			s.cfg.Logger.Warn("checkpoint failed; it is tried again", "error", err)
-		}
-	}
-}
-
-// copyWAL checkpoints all files that grow. The bulk is copied beside the
-// running writer; the little that came meanwhile is copied while the writer
-// waits, so that SQLite can start the WAL anew.
-func (m *Machine) copyWAL() error {
-	if err := m.fail("storage.checkpoint.before"); err != nil {
-		return err
-	}
-	m.written.Store(0)
-	m.mu.Lock()
-	paths := append(m.files.packs.unsynced(), mailFile(m.files.dir))
-	m.mu.Unlock()
-	for _, p := range paths {
-		c, err := openConn(p, sqlite.OpenReadWrite)
-		if err != nil {
-			return err
-		}
-		err = c.script("PRAGMA wal_checkpoint(PASSIVE)")
-		if cerr := c.close(); err == nil {
-			err = cerr
-		}
-		if err != nil {
-			return err
-		}
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, c := range []*conn{m.files.packs.current, m.files.mail} {
-		if err := c.script("PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
-			return err
-		}
-	}
-	return m.fail("storage.checkpoint.after")
-}
-
 // instantLog applies each command at once: a log without Raft, for tests and
 // for building the first state.
 type instantLog struct {
