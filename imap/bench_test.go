@@ -53,6 +53,26 @@ func BenchmarkFetch10k(b *testing.B) {
 	}
 }
 
+// BenchmarkChange10k measures commands that change 10,000 messages, there and back.
+func BenchmarkChange10k(b *testing.B) {
+	for name, commands := range map[string][2]string{
+		"store":        {"STORE 1:* +FLAGS (\\Seen)", "STORE 1:* -FLAGS (\\Seen)"},
+		"store-silent": {"STORE 1:* +FLAGS.SILENT (\\Seen)", "STORE 1:* -FLAGS.SILENT (\\Seen)"},
+		"copy-1000":    {"COPY 1:1000 Archive", "NOOP"},
+	} {
+		b.Run(name, func(b *testing.B) {
+			f := newFixture(b, nil)
+			f.fill(10_000)
+			c := f.login()
+			c.ok("SELECT INBOX")
+			b.ResetTimer()
+			for i := range b.N {
+				c.ok(commands[i%2])
+			}
+		})
+	}
+}
+
 func BenchmarkBody50KB(b *testing.B) {
 	f := newFixture(b, nil)
 	c := f.login()
