@@ -1,6 +1,10 @@
 package imap
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // settableFlags are the system flags, all of which are kept.
 const settableFlags = `\Answered \Flagged \Deleted \Seen \Draft`
@@ -13,7 +17,7 @@ func commonKeywords() map[string]bool {
 // flagsAnnouncement writes the FLAGS response (RFC 9051 section 7.3.5).
 func (s *session) flagsAnnouncement() {
 	s.w.Raw("* FLAGS (" + settableFlags)
-	for k := range s.view.keywords {
+	for _, k := range slices.Sorted(maps.Keys(s.view.keywords)) {
 		s.w.SP()
 		s.w.Raw(k)
 	}

@@ -100,6 +100,7 @@ func (r *Reader) Finish() error {
 		if r.literal {
 			if r.skip(r.pending); r.err == nil {
 				r.nextLine()
+				budget -= int64(len(r.line))
 			}
 			continue
 		}
@@ -113,7 +114,6 @@ func (r *Reader) Finish() error {
 		}
 		r.pending, r.literal, r.next.present = r.next.size, true, false
 		r.lineLeft = int(min(budget, int64(r.limits.Line)))
-		budget -= int64(r.lineLeft)
 	}
 	return r.err
 }

@@ -66,6 +66,13 @@ func TestRefusedLiteralIsNeverACommand(t *testing.T) {
 }
 
 func TestRefusedLiteralTooLongToSkip(t *testing.T) {
+	// Several together are bounded by what they are, not by what they might have been.
+	several := "a X {3+}\r\n012 {3+}\r\n345\r\nb NOOP\r\n"
+	for discard, want := range map[int64]error{7: io.EOF, 6: ErrFlood} {
+		if tags, err := newScript(several, Limits{Discard: discard}).commands(nil); !errors.Is(err, want) {
+			t.Errorf("discard %d: %q %v, want %v", discard, tags, err, want)
+		}
+	}
 	for size, want := range map[string]error{"10": io.EOF, "11": ErrFlood, "99999999999999999999999": ErrFlood} {
 		s := newScript("a X {"+size+"+}\r\n0123456789\r\n", Limits{Discard: 10})
 		if tags, err := s.commands(nil); !errors.Is(err, want) {
