@@ -42,7 +42,8 @@ type rate struct {
 	P99         float64 `json:"p99_ms"`
 	ServerCPU   float64 `json:"server_cpu_us,omitempty"` // a message
 	ClientCPU   float64 `json:"client_cpu_us,omitempty"`
-	Others      float64 `json:"others_cpu,omitempty"` // part of all processors that others took
+	Busy        float64 `json:"busy_cpu,omitempty"`   // part of all processors that was not idle
+	Others      float64 `json:"others_cpu,omitempty"` // part that neither server nor client took
 	OfDisk      float64 `json:"of_disk_floor,omitempty"`
 	OfLoopback  float64 `json:"of_loopback_floor,omitempty"`
 }
@@ -54,7 +55,7 @@ func newRate(name string, connections int, m measured) rate {
 func (r *rate) charge(u usage) {
 	r.ServerCPU = u.server.Seconds() * 1e6 / float64(r.Messages)
 	r.ClientCPU = u.client.Seconds() * 1e6 / float64(r.Messages)
-	r.Others = u.others()
+	r.Busy, r.Others = u.busy(), u.others()
 }
 
 func (r *rate) compare(f floor, smtp bool) {
@@ -98,21 +99,25 @@ func optional(v float64, text string) string {
 	return text
 }
 
+// nameWidth is the width of the first column, which begins at the left.
+const nameWidth = 30
+
 // finish prints the tables and writes the file that was asked for.
 func (r *report) finish(b *testing.B) {
 	b.Helper()
 	fmt.Printf("\n%d processors, which server and client share; data in %s\n\n", r.Processors, r.Dir)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "messages of 5 KB, connections\tmessages/s\tp50 ms\tp99 ms\tserver µs each\tclient µs each\tother CPU\tof disk floor\tof null server\t")
+	fmt.Fprintln(w, "messages of 5 KB, connections \tmessages/s\tp50 ms\tp99 ms\tserver µs each\tclient µs each\tall CPU\tother CPU\tof disk floor\tof null server\t")
 	for _, f := range r.Rates {
-		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%s\t\n", f.Name, f.PerSecond, f.P50, f.P99,
+		fmt.Fprintf(w, "%-*s\t%.0f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%s\t%s\t\n", nameWidth, f.Name, f.PerSecond, f.P50, f.P99,
 			optional(f.ServerCPU, fmt.Sprintf("%.0f", f.ServerCPU)), optional(f.ServerCPU, fmt.Sprintf("%.0f", f.ClientCPU)),
-			optional(f.ServerCPU, percent(f.Others)), optional(f.OfDisk, percent(f.OfDisk)), optional(f.OfLoopback, percent(f.OfLoopback)))
+			optional(f.ServerCPU, percent(f.Busy)), optional(f.ServerCPU, percent(f.Others)), optional(f.OfDisk, percent(f.OfDisk)), optional(f.OfLoopback, percent(f.OfLoopback)))
 	}
-	fmt.Fprintf(w, "\t\t\t\t\t\t\t\t\t\n")
-	fmt.Fprintf(w, "a mailbox of %d\tmedian ms\tfirst ms\tMB\tMB/s\tserver ms each\tother CPU\tloopback floor ms\ttimes floor\t\n", r.Reads[0].Messages)
+	w.Flush()
+	fmt.Println()
+	fmt.Fprintf(w, "%-*s\tmedian ms\tfirst ms\tMB\tMB/s\tserver ms each\tother CPU\tloopback floor ms\ttimes floor\t\n", nameWidth, fmt.Sprintf("a mailbox of %d messages", r.Reads[0].Messages))
 	for _, f := range r.Reads {
-		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.1f\t%.0f\t%.1f\t%s\t%.1f\t%.1f\t\n", f.Name, f.Median, f.First, f.Megabytes, f.PerSecond, f.ServerCPU, percent(f.Others), f.Floor, f.TimesFloor)
+		fmt.Fprintf(w, "%-*s\t%.1f\t%.1f\t%.1f\t%.0f\t%.1f\t%s\t%.1f\t%.1f\t\n", nameWidth, f.Name, f.Median, f.First, f.Megabytes, f.PerSecond, f.ServerCPU, percent(f.Others), f.Floor, f.TimesFloor)
 	}
 	w.Flush()
 	fmt.Println()
@@ -185,6 +190,11 @@ func ticks(path, mark string, fields ...int) (sum time.Duration, err error) {
 
 func (u usage) since(before usage) usage {
 	return usage{u.server - before.server, u.client - before.client, u.machine - before.machine, u.wall - before.wall}
+}
+
+// busy is the part of all processors that was not idle.
+func (u usage) busy() float64 {
+	return float64(u.machine) / float64(u.wall) / float64(runtime.NumCPU())
 }
 
 // others is the part of all processors that neither server nor client had.
