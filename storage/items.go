@@ -57,23 +57,32 @@ func (s *Store) Changes(ctx context.Context, mailbox int64, since uint64) (Chang
 
 const itemColumns = "i.uid, i.message_id, i.flags, i.keywords, i.modseq, i.size, i.internal_date, i.zone, i.save_date"
 
+// MaxItemsBytes is how much of envelopes and structures one call of
+// [Store.Items] reads, in octets, and one message more: those of a hostile
+// message can be megabytes.
+const MaxItemsBytes = 4 << 20
+
 // Items reads messages of a mailbox in the order of their UIDs, at most limit
-// of them (0: all). Whoever wants more goes on behind the last UID.
+// of them and little more than [MaxItemsBytes]. Whoever wants more goes on
+// behind the last UID; none are left when none come. Limit 0: no limits.
 func (s *Store) Items(ctx context.Context, mailbox int64, uids []Range, fields Fields, limit int) ([]Item, error) {
 	var out []Item
 	sql := itemsQuery(fields)
 	err := s.with(ctx, func(c *conn) error {
 		zones := map[int]*time.Location{0: time.UTC}
+		octets := 0
 		for _, r := range uids {
 			rest := -1
 			if limit > 0 {
-				if rest = limit - len(out); rest == 0 {
+				if rest = limit - len(out); rest == 0 || octets >= MaxItemsBytes {
 					return nil
 				}
 			}
 			err := c.rows(sql, func(st *sqlite.Stmt) bool {
-				out = append(out, scanItem(st, fields, zones))
-				return true
+				it := scanItem(st, fields, zones)
+				out = append(out, it)
+				octets += len(it.Envelope) + len(it.BodyStructure) + len(it.Structure)
+				return limit == 0 || octets < MaxItemsBytes
 			}, mailbox, r.First, r.Last, rest)
 			if err != nil {
 				return err

@@ -300,3 +300,36 @@ func (f *fixture) packCount() (n int64) {
 	}
 	return n
 }
+
+func TestItemsAreReadInBoundedPieces(t *testing.T) {
+	f := newFixture(t)
+	box := f.inbox(f.account("alice@example.org"))
+	var subject strings.Builder
+	for range 1000 {
+		subject.WriteString(strings.Repeat("wide ", 20) + "\r\n ")
+	}
+	const messages = 90
+	for i := range messages {
+		f.append(box, fmt.Appendf(nil, "Subject: %d %s\r\n\r\n", i, subject.String()), 0)
+	}
+	envelope := len(f.all(box, FieldEnvelope)[0].Envelope)
+	if envelope < MaxItemsBytes/messages*2 {
+		t.Fatalf("an envelope has only %d octets", envelope)
+	}
+	read, pieces := 0, 0
+	for next := uint32(1); ; pieces++ {
+		items, err := f.Items(context.Background(), box.ID, []Range{{next, next}, {next + 1, 1<<32 - 1}}, FieldEnvelope, 1000)
+		f.must(err)
+		if len(items) == 0 {
+			break
+		}
+		if n := len(items) * envelope; n > MaxItemsBytes+2*envelope {
+			t.Fatalf("a call read %d octets", n)
+		}
+		read += len(items)
+		next = items[len(items)-1].UID + 1
+	}
+	if read != messages || pieces < 2 {
+		t.Fatalf("%d messages in %d pieces", read, pieces)
+	}
+}
