@@ -150,19 +150,19 @@ func testCurlCommands(t *testing.T, d *demo) {
 	if got := c.curl(d, bob, "Drafts;UID=1;SECTION=HEADER.FIELDS%20(SUBJECT)"); !bytes.Equal(got, []byte("SUBJECT:curl-append\r\n\r\n")) {
 		t.Errorf("the Subject by its UID is %q", got)
 	}
-	for request, want := range map[string]string{
-		"STATUS Drafts (MESSAGES UIDNEXT)":    "* STATUS Drafts (MESSAGES 1 UIDNEXT 2)\r\n",
-		"CREATE Curl":                         "",
-		"LIST \"\" Curl":                      "* LIST (\\HasNoChildren) \"/\" Curl\r\n",
-		"EXAMINE INBOX":                       "FLAGS (",
-		"LIST (SPECIAL-USE) \"\" * ":          "Junk",
-		"LIST \"\" % RETURN (CHILDREN)":       "INBOX",
-		"NAMESPACE":                           "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n",
-		"LIST (SUBSCRIBED) \"\" (INBOX Sen%)": "LIST",
+	for _, exchange := range []struct{ request, want string }{
+		{"STATUS Drafts (MESSAGES UIDNEXT)", "* STATUS Drafts (MESSAGES 1 UIDNEXT 2)\r\n"},
+		{"CREATE Curl", ""},
+		{`LIST "" Curl`, "* LIST (\\HasNoChildren) \"/\" Curl\r\n"},
+		{"EXAMINE INBOX", "FLAGS ("},
+		{`LIST (SPECIAL-USE) "" *`, "Junk"},
+		{`LIST "" % RETURN (CHILDREN)`, "INBOX"},
+		{"NAMESPACE", "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n"},
+		{`LIST (SUBSCRIBED) "" (INBOX Sen%)`, "LIST"},
 	} {
-		got := string(c.curl(d, bob, "", "--request", strings.TrimSpace(request)))
-		if !strings.Contains(got, want) {
-			t.Errorf("%s: %q", request, got)
+		got := string(c.curl(d, bob, "", "--request", exchange.request))
+		if !strings.Contains(got, exchange.want) {
+			t.Errorf("%s: %q", exchange.request, got)
 		}
 	}
 	if got := string(c.curl(d, bob, "")); strings.Count(got, "* LIST ") < 6 {
