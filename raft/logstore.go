@@ -78,7 +78,7 @@ func openLog(cfg Config, m *markers, f *faults, stop context.Context) (*logStore
 
 // open opens the WAL from its files. The caller holds mu, or nobody else has s yet.
 func (s *logStore) open() error {
-	files := newSegments(s.dir)
+	files := newSegments(s.dir, s.logger, s.reserve)
 	list := &segmentList{files: files}
 	w, err := wal.Open(s.dir, wal.WithLogger(newLibraryLogger(s.logger)), wal.WithSegmentSize(s.segment),
 		wal.WithMetaStore(list), wal.WithSegmentFiler(files))
@@ -115,6 +115,7 @@ func (s *logStore) closeWAL() error {
 		return nil
 	}
 	err := s.wal.Close()
+	s.files.volume.wait()
 	s.wal = nil
 	return err
 }

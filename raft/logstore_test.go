@@ -197,7 +197,7 @@ func unrotate(t testing.TB, dir string) {
 	*sealed = types.SegmentInfo{ID: sealed.ID, BaseIndex: sealed.BaseIndex, MinIndex: sealed.MinIndex,
 		Codec: sealed.Codec, CreateTime: sealed.CreateTime, SizeLimit: sealed.SizeLimit}
 	state.NextSegmentID = tail.ID
-	if err := errors.Join(list.CommitState(state), list.Close(), os.Remove(newSegments(dir).path(tail))); err != nil {
+	if err := errors.Join(list.CommitState(state), list.Close(), os.Remove(newSegments(dir, nil, nil).path(tail))); err != nil {
 		t.Fatal(err)
 	}
 }

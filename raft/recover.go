@@ -2,14 +2,13 @@ package raft
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash"
 	"hash/crc32"
 	"io"
 	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 // raft-wal's segment file: a header, then frames padded to 8 bytes. A frame starts with its type, three zero bytes and its
@@ -118,21 +117,30 @@ func (s *frameScanner) frame() (kind byte, value uint32, ok bool) {
 
 func padded(n uint32) int64 { return (int64(n) + 7) &^ 7 }
 
-// trimTail makes a segment hold nothing behind its last valid commit. raft-wal would write the next batch over a torn one
-// and later take what is left of it, which may be bytes chosen by whoever sent a mail, for frames of its own.
+// trimTail makes a segment hold nothing but zeros behind its last valid commit. raft-wal would write the next batch over a
+// torn one and later take what is left of it, which may be bytes chosen by whoever sent a mail, for frames of its own. What is
+// zero already is left alone, and the file keeps its size: the log must be able to grow while the disk is full.
 func trimTail(file *os.File, scan tailScan) error {
 	size, err := file.Seek(0, io.SeekEnd)
-	if err != nil || size <= scan.end {
+	if err != nil {
 		return err
 	}
-	// Keeps the blocks, where the file system can: the log must be able to grow while the disk is full.
-	err = unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_ZERO_RANGE, scan.end, size-scan.end)
-	if err != nil {
-		if err = file.Truncate(scan.end); err != nil {
+	block, zeros, changed := make([]byte, zeroBlock), make([]byte, zeroBlock), false
+	for offset := scan.end; offset < size; offset += int64(len(block)) {
+		block = block[:min(zeroBlock, size-offset)]
+		if _, err := file.ReadAt(block, offset); err != nil {
 			return err
 		}
-		// Best effort: raft-wal does well without preallocation, only slower.
-		_ = unix.Fallocate(int(file.Fd()), 0, scan.end, size-scan.end)
+		if bytes.Equal(block, zeros[:len(block)]) {
+			continue
+		}
+		changed = true
+		if _, err := file.WriteAt(zeros[:len(block)], offset); err != nil {
+			return err
+		}
+	}
+	if !changed {
+		return nil
 	}
 	return file.Sync()
 }

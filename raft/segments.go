@@ -3,6 +3,7 @@ package raft
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -18,7 +19,8 @@ import (
 // segments is raft-wal's access to its files, which remembers what is open and how full the newest file is.
 type segments struct {
 	*segment.Filer
-	dir string
+	dir    string
+	volume *volume
 
 	mu     sync.Mutex
 	open   []io.Closer // a wal.Open that fails leaves these open; not kept once it has succeeded
@@ -26,8 +28,9 @@ type segments struct {
 	newest *segment.Writer // the segment made or recovered last, or nil
 }
 
-func newSegments(dir string) *segments {
-	return &segments{Filer: segment.NewFiler(dir, fs.New()), dir: dir}
+func newSegments(dir string, logger *slog.Logger, r *reserve) *segments {
+	v := &volume{FS: fs.New(), dir: dir, logger: logger, reserve: r}
+	return &segments{Filer: segment.NewFiler(dir, v), dir: dir, volume: v}
 }
 
 func (s *segments) path(info types.SegmentInfo) string {
@@ -90,6 +93,7 @@ func (s *segments) opened() {
 
 // abandon closes what a failed wal.Open left open.
 func (s *segments) abandon() {
+	s.volume.wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, file := range s.open {
