@@ -24,8 +24,8 @@ type Checksum struct {
 // checksumTables are the tables of mail.db and the keys they are read by.
 var checksumTables = [...]struct{ name, order string }{
 	{"account", "id"}, {"alias", "id"}, {"alias_target", "alias_id, target"}, {"credential", "account_id"}, {"domain", "id"},
-	{"expunged", "mailbox_id, modseq, uid"}, {"mailbox", "id"}, {"mailbox_message", "mailbox_id, uid"}, {"message", "id"},
-	{"pack", "id"}, {"part", "hash, n"}, {"request", `"index"`}, {"subscription", "account_id, name"},
+	{"expunged", "mailbox_id, modseq, uid"}, {"invitation", "hash"}, {"mailbox", "id"}, {"mailbox_message", "mailbox_id, uid"}, {"message", "id"},
+	{"pack", "id"}, {"part", "hash, n"}, {"request", `"index"`}, {"setting", "name"}, {"subscription", "account_id, name"},
 }
 
 // Checksum reads the whole directory and index, in one read transaction, and

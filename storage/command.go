@@ -15,29 +15,32 @@ type kind uint16
 
 const (
 	// Below kindCreateMailbox: the directory's.
-	kindCreateDomain  kind = 1
-	kindRemoveDomain  kind = 2
-	kindCreateAccount kind = 3
-	kindRemoveAccount kind = 4
-	kindSetPassword   kind = 5
-	kindSetDisabled   kind = 6
-	kindSetQuota      kind = 7
-	kindCreateAlias   kind = 8
-	kindRemoveAlias   kind = 9
-	kindCreateMailbox kind = 16
-	kindDeleteMailbox kind = 17
-	kindRenameMailbox kind = 18
-	kindSubscribe     kind = 19
-	kindPutPart       kind = 32
-	kindDeliver       kind = 33
-	kindAppend        kind = 34
-	kindStoreFlags    kind = 35
-	kindCopy          kind = 36
-	kindMove          kind = 37
-	kindExpunge       kind = 38
-	kindForget        kind = 48
-	kindCollect       kind = 49
-	kindRollPack      kind = 50
+	kindCreateDomain     kind = 1
+	kindRemoveDomain     kind = 2
+	kindCreateAccount    kind = 3
+	kindRemoveAccount    kind = 4
+	kindSetPassword      kind = 5
+	kindSetDisabled      kind = 6
+	kindSetQuota         kind = 7
+	kindCreateAlias      kind = 8
+	kindRemoveAlias      kind = 9
+	kindCreateMailbox    kind = 16
+	kindDeleteMailbox    kind = 17
+	kindRenameMailbox    kind = 18
+	kindSubscribe        kind = 19
+	kindPutPart          kind = 32
+	kindDeliver          kind = 33
+	kindAppend           kind = 34
+	kindStoreFlags       kind = 35
+	kindCopy             kind = 36
+	kindMove             kind = 37
+	kindExpunge          kind = 38
+	kindForget           kind = 48
+	kindSetSetting       kind = 64
+	kindCreateInvitation kind = 65
+	kindUseInvitation    kind = 66
+	kindCollect          kind = 49
+	kindRollPack         kind = 50
 )
 
 // commandFormat is the first octet of every command: the layout of its head.

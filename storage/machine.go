@@ -408,4 +408,8 @@ var appliers = map[kind]applier{
 	kindForget:        apply(applyForget),
 	kindCollect:       apply(applyCollect),
 	kindRollPack:      apply(applyRollPack),
+
+	kindSetSetting:       apply(applySetSetting),
+	kindCreateInvitation: apply(applyCreateInvitation),
+	kindUseInvitation:    apply(applyUseInvitation),
 }

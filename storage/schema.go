@@ -60,6 +60,11 @@ var mailMigrations = [][]string{{
 	`CREATE INDEX mailbox_message_modseq ON mailbox_message (mailbox_id, modseq)`,
 	`CREATE TABLE expunged (mailbox_id INTEGER NOT NULL, modseq INTEGER NOT NULL, uid INTEGER NOT NULL,
 		PRIMARY KEY (mailbox_id, modseq, uid)) STRICT, WITHOUT ROWID`,
+}, {
+	// What all nodes of a cluster share besides mail, its secrets among it.
+	`CREATE TABLE setting (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID`,
+	// Tokens that let a node join, by the hash of their secret.
+	`CREATE TABLE invitation (hash BLOB PRIMARY KEY, expires INTEGER NOT NULL, replica INTEGER NOT NULL, used_by TEXT NOT NULL) STRICT, WITHOUT ROWID`,
 }}
 
 // packMigrations are those of packs/N.db.

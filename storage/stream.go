@@ -23,95 +23,149 @@ const streamMagic = "trivet state 1\n"
 
 var streamName = regexp.MustCompile(`^(mail|packs/[1-9][0-9]{0,8})\.db$`)
 
-// Stream writes the whole state as of one moment, page by page, while commands
-// are being applied: nothing is copied to disk for it.
-func (m *Machine) Stream(w io.Writer) error {
-	sources, err := m.freeze()
-	defer func() {
-		for _, s := range sources {
-			s.close() // ends its read transaction
-		}
-	}()
-	if err != nil {
-		return fmt.Errorf("stream state: %w", err)
+// State is the whole state as of one moment, ready to be sent. It holds a read
+// transaction on every file until Close: nothing is copied to disk for it, but
+// the WAL files grow meanwhile.
+type State struct {
+	sources []*source
+	size    int64
+	index   uint64
+}
+
+// Stream opens the state as of now, while commands are being applied.
+func (m *Machine) Stream(ctx context.Context) (*State, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
-	out := bufio.NewWriterSize(w, 256<<10)
+	s := &State{size: int64(len(streamMagic)) + 1}
+	if err := m.freeze(s); err != nil {
+		return nil, errors.Join(fmt.Errorf("stream state: %w", err), s.Close())
+	}
+	for _, f := range s.sources {
+		s.size += int64(len(f.head())) + f.pages*f.pageSize + sha256.Size
+	}
+	return s, nil
+}
+
+// Size is the exact number of octets that WriteTo writes.
+func (s *State) Size() int64 { return s.size }
+
+// Index is the last command that the state contains.
+func (s *State) Index() uint64 { return s.index }
+
+// Close ends the read transactions.
+func (s *State) Close() error {
+	var errs []error
+	for _, f := range s.sources {
+		errs = append(errs, f.close())
+	}
+	s.sources = nil
+	return errors.Join(errs...)
+}
+
+// WriteTo implements [io.WriterTo]. It writes page by page, in bounded memory.
+func (s *State) WriteTo(w io.Writer) (int64, error) {
+	counted := &countingWriter{w: w}
+	out := bufio.NewWriterSize(counted, 256<<10)
 	out.WriteString(streamMagic)
-	for _, s := range sources {
-		if err := s.write(out); err != nil {
-			return fmt.Errorf("stream %s: %w", s.name, err)
+	for _, f := range s.sources {
+		if err := f.write(out); err != nil {
+			return counted.n, fmt.Errorf("stream %s: %w", f.name, err)
 		}
 	}
-	writeUvarint(out, 0)
-	return out.Flush()
+	out.WriteByte(0)
+	err := out.Flush()
+	return counted.n, err
+}
+
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // source is a database with a read transaction open on it.
 type source struct {
 	*conn
-	name string
+	name            string
+	pageSize, pages int64
 }
 
 // freeze opens a read transaction on every file, between two batches.
-func (m *Machine) freeze() ([]source, error) {
+func (m *Machine) freeze(s *State) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	s.index = m.applied.Load()
 	names := []string{"mail.db"}
 	m.files.packs.mu.RLock()
 	for _, f := range m.files.packs.table {
 		names = append(names, packFileName(f.id))
 	}
 	m.files.packs.mu.RUnlock()
-	var out []source
 	for _, name := range names {
 		c, err := openReader(filepath.Join(m.files.dir, name))
 		if err != nil {
-			return out, err
+			return err
 		}
-		out = append(out, source{c, name})
-		if _, err := c.exec("BEGIN"); err != nil {
-			return out, err
-		}
-		if _, err := c.row("SELECT 1 FROM applied", nil); err != nil { // fixes what is seen
-			return out, err
+		f := &source{conn: c, name: name}
+		s.sources = append(s.sources, f)
+		if err := f.freeze(); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return out, nil
+	return nil
 }
 
-func (s source) write(out *bufio.Writer) error {
-	var size, pages uint64
-	if _, err := s.row("PRAGMA page_size", func(st *sqlite.Stmt) { size = uint64(st.ColumnInt64(0)) }); err != nil {
+func (f *source) freeze() error {
+	if _, err := f.exec("BEGIN"); err != nil {
 		return err
 	}
-	if _, err := s.row("PRAGMA page_count", func(st *sqlite.Stmt) { pages = uint64(st.ColumnInt64(0)) }); err != nil {
+	if _, err := f.row("SELECT 1 FROM applied", nil); err != nil { // fixes what is seen
 		return err
 	}
-	writeUvarint(out, uint64(len(s.name)))
-	out.WriteString(s.name)
-	writeUvarint(out, size)
-	writeUvarint(out, pages)
+	if _, err := f.row("PRAGMA page_size", func(st *sqlite.Stmt) { f.pageSize = st.ColumnInt64(0) }); err != nil {
+		return err
+	}
+	_, err := f.row("PRAGMA page_count", func(st *sqlite.Stmt) { f.pages = st.ColumnInt64(0) })
+	return err
+}
+
+// head is what the stream says of a file before its pages.
+func (f *source) head() []byte {
+	b := binary.AppendUvarint(nil, uint64(len(f.name)))
+	b = append(b, f.name...)
+	b = binary.AppendUvarint(b, uint64(f.pageSize))
+	return binary.AppendUvarint(b, uint64(f.pages))
+}
+
+func (f *source) write(out *bufio.Writer) error {
+	out.Write(f.head())
 	h := sha256.New()
-	page := make([]byte, size)
+	page := make([]byte, f.pageSize)
+	sent := int64(0)
 	var werr error
-	err := s.rows("SELECT data FROM sqlite_dbpage ORDER BY pgno", func(st *sqlite.Stmt) bool {
+	err := f.rows("SELECT data FROM sqlite_dbpage ORDER BY pgno", func(st *sqlite.Stmt) bool {
 		page = page[:st.ColumnBytes(0, page)]
 		h.Write(page)
+		sent++
 		_, werr = out.Write(page)
 		return werr == nil
 	})
 	if err == nil {
 		err = werr
 	}
+	if err == nil && sent != f.pages {
+		err = fmt.Errorf("%d pages, not %d", sent, f.pages)
+	}
 	if err == nil {
 		_, err = out.Write(h.Sum(nil))
 	}
 	return err
-}
-
-func writeUvarint(w *bufio.Writer, n uint64) {
-	var b [binary.MaxVarintLen64]byte
-	w.Write(b[:binary.PutUvarint(b[:], n)])
 }
 
 // Restore replaces the state by what [Machine.Stream] wrote elsewhere. The new

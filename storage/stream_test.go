@@ -3,18 +3,34 @@ package storage
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
+// stream returns the state as it is sent.
+func (f *fixture) stream() *bytes.Buffer {
+	f.t.Helper()
+	s, err := f.Machine().Stream(context.Background())
+	f.must(err)
+	defer s.Close()
+	f.account(fmt.Sprintf("later%d@example.org", s.Index())) // is not in it
+	var b bytes.Buffer
+	n, err := s.WriteTo(&b)
+	f.must(err)
+	if n != s.Size() || int64(b.Len()) != n {
+		f.t.Fatalf("%d octets were announced, %d sent", s.Size(), n)
+	}
+	return &b
+}
+
 func TestStreamAndRestore(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.PackBytes = 300_000 })
 	f.exercise()
 	want := f.sound()
-	var stream bytes.Buffer
-	f.must(f.Machine().Stream(&stream))
+	stream := f.stream()
 
 	g := newFixture(t)
 	g.account("other@example.net")
@@ -35,7 +51,7 @@ func TestStreamAndRestore(t *testing.T) {
 	}
 	w := g.Watch(1, 1)
 	defer w.Close()
-	f.must(g.Machine().Restore(&stream))
+	f.must(g.Machine().Restore(stream))
 	if got := g.sound(); got.Sum != want.Sum || g.Machine().Applied() != want.Index {
 		t.Fatal("the restored state differs")
 	}
@@ -58,8 +74,7 @@ func TestRestoreCutShort(t *testing.T) {
 	f := newFixture(t)
 	f.exercise()
 	theirs := f.sound()
-	var stream bytes.Buffer
-	f.must(f.Machine().Stream(&stream))
+	stream := f.stream()
 	for _, step := range []string{"incoming not whole", "incoming whole", "state moved away", "replaced not removed"} {
 		t.Run(step, func(t *testing.T) {
 			g := open(t, t.TempDir())
