@@ -57,8 +57,9 @@ func randomSize(random *rand.Rand) int {
 
 // smtpClient speaks plain SMTP, with nothing between the test and the wire.
 type smtpClient struct {
-	conn net.Conn
-	text *textproto.Conn
+	conn  net.Conn
+	text  *textproto.Conn
+	limit time.Duration // for one answer
 }
 
 func dialSMTP(addr string) (*smtpClient, error) {
@@ -66,8 +67,8 @@ func dialSMTP(addr string) (*smtpClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn.SetDeadline(time.Now().Add(patience))
-	c := &smtpClient{conn: conn, text: textproto.NewConn(conn)}
+	c := &smtpClient{conn: conn, text: textproto.NewConn(conn), limit: patience}
+	conn.SetDeadline(time.Now().Add(10 * time.Second)) // a stopped process accepts, and is silent
 	if _, _, err := c.text.ReadResponse(220); err != nil {
 		conn.Close()
 		return nil, err
@@ -80,7 +81,7 @@ func dialSMTP(addr string) (*smtpClient, error) {
 }
 
 func (c *smtpClient) cmd(want int, format string, args ...any) error {
-	c.conn.SetDeadline(time.Now().Add(patience))
+	c.conn.SetDeadline(time.Now().Add(c.limit))
 	if err := c.text.PrintfLine(format, args...); err != nil {
 		return err
 	}
@@ -106,7 +107,7 @@ func (c *smtpClient) send(m mail) error {
 	if err := w.Close(); err != nil {
 		return err
 	}
-	c.conn.SetDeadline(time.Now().Add(patience))
+	c.conn.SetDeadline(time.Now().Add(c.limit))
 	_, _, err := c.text.ReadResponse(250)
 	return err
 }
