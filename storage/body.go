@@ -2,9 +2,11 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"zombiezen.com/go/sqlite"
@@ -104,23 +106,43 @@ func (b *Body) at(off int64) ([]byte, error) {
 	return b.plain[off%ChunkSize:], nil
 }
 
+// load reads a chunk, and has it repaired from another node if it is damaged.
 func (b *Body) load(n int) error {
+	err := b.read(n)
+	if err == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), repairPatience)
+	defer cancel()
+	if rerr := b.store.repair(ctx, b.id); rerr != nil {
+		return &Error{Op: "read message", Err: errors.Join(err, rerr)}
+	}
+	if err := b.read(n); err != nil {
+		return &Error{Op: "read message", Err: err}
+	}
+	return nil
+}
+
+// repairPatience is how long a read waits for another node's copy.
+const repairPatience = 30 * time.Second
+
+func (b *Body) read(n int) error {
 	if n >= len(b.chunks) {
-		return &Error{Op: "read message", Err: fmt.Errorf("message %d has %d chunks for %d octets", b.id, len(b.chunks), b.size)}
+		return fmt.Errorf("message %d has %d chunks for %d octets", b.id, len(b.chunks), b.size)
 	}
 	data, err := b.store.chunk(context.Background(), b.chunks[n])
 	if err != nil {
-		return &Error{Op: "read message", Err: err}
+		return err
 	}
 	if b.plain == nil {
 		b.plain = *bodyBuffers.Get().(*[]byte)
 	}
 	b.n = -1
 	if b.plain, err = b.store.decoder.DecodeAll(data, b.plain[:0]); err != nil {
-		return &Error{Op: "read message", Err: fmt.Errorf("message %d, chunk %d: %w", b.id, b.chunks[n], err)}
+		return fmt.Errorf("message %d, chunk %d: %w", b.id, b.chunks[n], err)
 	}
 	if want := min(ChunkSize, b.size-int64(n)*ChunkSize); int64(len(b.plain)) != want {
-		return &Error{Op: "read message", Err: fmt.Errorf("message %d, chunk %d: %d octets, not %d", b.id, b.chunks[n], len(b.plain), want)}
+		return fmt.Errorf("message %d, chunk %d: %d octets, not %d", b.id, b.chunks[n], len(b.plain), want)
 	}
 	b.n = n
 	return nil

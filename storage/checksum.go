@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
-	"io"
 	"math"
 
 	"zombiezen.com/go/sqlite"
@@ -85,6 +84,7 @@ type Verification struct {
 	Checksum Checksum `json:"checksum"`
 	Messages int64    `json:"messages"` // bodies read
 	Octets   int64    `json:"octets"`   // of these
+	Repaired int64    `json:"repaired"` // bodies that were damaged and came from another node
 	Problems []string `json:"problems"` // empty: all is well
 }
 
@@ -218,12 +218,17 @@ func (s *Store) verifyBody(ctx context.Context, v *Verification, id int64, want 
 		return
 	}
 	defer b.Close()
-	h := sha256.New()
-	n, err := io.Copy(h, io.NewSectionReader(b, 0, b.Size()))
-	v.Octets += n
-	if err != nil {
-		v.problem("message %d: %v", id, err)
-	} else if string(h.Sum(nil)) != string(want) {
-		v.problem("message %d: the body does not have the SHA-256 recorded of it", id)
+	sum, octets, err := hashOf(b)
+	v.Octets += octets
+	if err == nil && string(sum) == string(want) {
+		return
 	}
+	if err == nil {
+		err = s.repair(ctx, id)
+	}
+	if err != nil {
+		v.problem("message %d: the body does not have the SHA-256 recorded of it: %v", id, err)
+		return
+	}
+	v.Repaired++
 }

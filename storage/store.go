@@ -45,6 +45,9 @@ type Store struct {
 
 	resolved resolved
 
+	peer      atomic.Pointer[Peer]
+	repairing sync.Mutex
+
 	log    atomic.Pointer[Log]
 	stop   chan struct{}
 	closed sync.WaitGroup
