@@ -30,35 +30,42 @@ var checksumTables = [...]struct{ name, order string }{
 // Checksum reads the whole directory and index, in one read transaction, and
 // digests it. Bodies count by the hashes recorded of them; see [Store.Verify].
 func (s *Store) Checksum(ctx context.Context) (Checksum, error) {
-	sum := Checksum{Tables: map[string]string{}}
-	err := s.snapshot(ctx, func(c *conn) error {
-		var err error
-		if sum.Index, err = readApplied(c); err != nil {
-			return err
-		}
-		all := sha256.New()
-		for _, t := range checksumTables {
-			h := sha256.New()
-			var ctxErr error
-			err := c.rows("SELECT * FROM "+t.name+" ORDER BY "+t.order, func(st *sqlite.Stmt) bool {
-				hashRow(h, st)
-				ctxErr = ctx.Err()
-				return ctxErr == nil
-			})
-			if err == nil {
-				err = ctxErr
-			}
-			if err != nil {
-				return err
-			}
-			digest := h.Sum(nil)
-			sum.Tables[t.name] = hex.EncodeToString(digest)
-			all.Write(digest)
-		}
-		sum.Sum = hex.EncodeToString(all.Sum(nil))
-		return nil
+	var sum Checksum
+	err := s.snapshot(ctx, func(c *conn) (err error) {
+		sum, err = checksum(ctx, c)
+		return err
 	})
 	return sum, readError("checksum", err)
+}
+
+// checksum digests what c sees in its transaction.
+func checksum(ctx context.Context, c *conn) (Checksum, error) {
+	sum := Checksum{Tables: map[string]string{}}
+	var err error
+	if sum.Index, err = readApplied(c); err != nil {
+		return sum, err
+	}
+	all := sha256.New()
+	for _, t := range checksumTables {
+		h := sha256.New()
+		var ctxErr error
+		err := c.rows("SELECT * FROM "+t.name+" ORDER BY "+t.order, func(st *sqlite.Stmt) bool {
+			hashRow(h, st)
+			ctxErr = ctx.Err()
+			return ctxErr == nil
+		})
+		if err == nil {
+			err = ctxErr
+		}
+		if err != nil {
+			return sum, err
+		}
+		digest := h.Sum(nil)
+		sum.Tables[t.name] = hex.EncodeToString(digest)
+		all.Write(digest)
+	}
+	sum.Sum = hex.EncodeToString(all.Sum(nil))
+	return sum, nil
 }
 
 func hashRow(h hash.Hash, st *sqlite.Stmt) {

@@ -39,6 +39,7 @@ const (
 	kindSetSetting       kind = 64
 	kindCreateInvitation kind = 65
 	kindUseInvitation    kind = 66
+	kindAudit            kind = 67
 	kindCollect          kind = 49
 	kindRollPack         kind = 50
 )

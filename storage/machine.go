@@ -40,6 +40,7 @@ type Machine struct {
 	directory   atomic.Uint64 // grows with every change of domains, accounts and aliases
 	written     atomic.Int64  // octets since the last checkpoint, roughly
 	checkpoint  chan struct{} // wakes the checkpointer
+	audits      audits
 }
 
 const (
@@ -66,15 +67,29 @@ func (m *Machine) Applied() uint64 { return m.applied.Load() }
 // Apply applies entries in log order, in one transaction, and returns one
 // answer for each; an entry that the files contain already gets nil. An error
 // is this machine's (a full or failing disk, a damaged file, a command of a
-// newer release): nothing of the batch was applied, and the caller hands over
-// the same entries again once that may have passed. It is called from one
+// newer release): nothing of the batch was applied, or only what Applied says,
+// and the caller hands over the same entries again once that may have passed. It is called from one
 // goroutine at a time.
 func (m *Machine) Apply(entries []Entry) ([][]byte, error) {
-	if len(entries) == 0 {
-		return nil, nil
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	answers := make([][]byte, 0, len(entries))
+	for rest := entries; len(rest) > 0; {
+		n, audit := untilAudit(rest)
+		some, err := m.applyBatch(rest[:n])
+		if err != nil {
+			return nil, err
+		}
+		if audit {
+			m.startAudit(rest[n-1].Index)
+		}
+		answers, rest = append(answers, some...), rest[n:]
+	}
+	return answers, nil
+}
+
+// applyBatch applies entries in one transaction. The caller holds mu.
+func (m *Machine) applyBatch(entries []Entry) ([][]byte, error) {
 	b := &batch{m: m, touched: map[int64]int64{}}
 	answers, err := b.run(entries)
 	if errors.Is(err, errRefusedLate) {
@@ -412,4 +427,5 @@ var appliers = map[kind]applier{
 	kindSetSetting:       apply(applySetSetting),
 	kindCreateInvitation: apply(applyCreateInvitation),
 	kindUseInvitation:    apply(applyUseInvitation),
+	kindAudit:            apply(applyAudit),
 }

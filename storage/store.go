@@ -111,6 +111,7 @@ func (s *Store) Attach(log Log) { s.log.Store(&log) }
 func (s *Store) Close() error {
 	close(s.stop)
 	s.closed.Wait()
+	s.machine.audits.running.Wait()
 	return s.closeFiles()
 }
 
