@@ -2,6 +2,7 @@ package raft
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,7 +22,7 @@ func (s *nothing) Apply(entries []Entry) ([][]byte, error) {
 }
 func (s *nothing) Applied() uint64                         { return s.applied.Load() }
 func (s *nothing) Persist(context.Context) (uint64, error) { return s.applied.Load(), nil }
-func (s *nothing) Stream(io.Writer) error                  { return nil }
+func (s *nothing) Stream(context.Context) (State, error)   { return nil, errors.ErrUnsupported }
 func (s *nothing) Restore(io.Reader) error                 { return nil }
 
 const benchBytes = 3 << 10

@@ -1,9 +1,12 @@
 package raft
 
 import (
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"math"
+	"net"
+	"net/http"
 	"os"
 	"time"
 
@@ -37,6 +40,32 @@ type Config struct {
 	NodeID string
 	// Logger receives this node's messages; nil discards them. What the Raft library calls info is debug here.
 	Logger *slog.Logger
+	// Version is the release of this node, told to the other nodes.
+	Version string
+
+	// Listener accepts the other nodes' connections, Raft's and the RPC's; the node closes it. nil: this node is alone.
+	// With a Listener, Address, ServerTLS and ClientTLS are required.
+	Listener net.Listener
+	// Address is the host:port at which the other nodes reach Listener. It may change between two runs: the node tells
+	// the others.
+	Address string
+	// ServerTLS and ClientTLS return this node's half of the mutual TLS, each time a connection is made, so that a renewed
+	// certificate is picked up. Needed of ServerTLS: Certificates and ClientCAs; of ClientTLS: Certificates and RootCAs.
+	// Everything else that matters is set here. A node's certificate names it by a URI trivet://node/ID or its CommonName.
+	ServerTLS, ClientTLS func() *tls.Config
+	// Joining allows a folder without a log: the node asks those at Peers (host:port) to be added as a learner, again
+	// and again until it is. Ignored once there is a log.
+	Joining bool
+	Peers   []string
+	// Replica keeps this node a learner: it is never promoted to voter.
+	Replica bool
+	// Handlers are further RPCs on the same port, by path; the caller has a valid certificate, see PeerID. The path
+	// /raft/ is this package's.
+	Handlers map[string]http.Handler
+	// Public are RPCs, by path, that may be called without a certificate: everything about the request is hostile. The
+	// body is bounded to 64 KiB and the request to 10 s.
+	Public map[string]http.Handler
+
 	// LogBytes of the newest entries are kept after a snapshot so that a follower can catch up from the log.
 	// Only whole segments are given back to the disk.
 	LogBytes int64
@@ -65,6 +94,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Listener != nil && (c.Address == "" || c.ServerTLS == nil || c.ClientTLS == nil) {
+		return c, errors.New("setting Listener needs Address, ServerTLS and ClientTLS")
 	}
 	setDefault(&c.LogBytes, DefaultLogBytes)
 	setDefault(&c.SnapshotBytes, DefaultSnapshotBytes)

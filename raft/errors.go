@@ -22,6 +22,8 @@ var (
 	ErrDiskFull = errors.New("disk full")
 	// ErrTooLarge: the proposal is larger than MaxProposalBytes.
 	ErrTooLarge = errors.New("proposal too large")
+	// ErrNotMember: no node of that name is a member of the cluster.
+	ErrNotMember = errors.New("not a member of the cluster")
 	// ErrClosed: the node was closed.
 	ErrClosed = errors.New("node closed")
 	// ErrBootstrapped: Bootstrap was called on a folder that already holds a log.

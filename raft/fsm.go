@@ -39,12 +39,22 @@ type StateMachine interface {
 	// node closes.
 	Persist(ctx context.Context) (uint64, error)
 
-	// Stream writes the whole state, as of one moment, for a node that lacks it. Called on a goroutine of its own while
-	// Apply goes on.
-	Stream(w io.Writer) error
+	// Stream opens the whole state, as of one moment, for a node that lacks it. Called on a goroutine of its own while
+	// Apply goes on. ctx ends when the node closes.
+	Stream(ctx context.Context) (State, error)
 
-	// Restore replaces the state by what Stream wrote elsewhere. Called on Apply's goroutine.
+	// Restore replaces the state by what State.WriteTo wrote elsewhere, durably and at once: it verifies what it reads
+	// before it replaces anything, and after an error or a crash the state is the old one or the new one. Never called at
+	// the same time as Apply or another Restore.
 	Restore(r io.Reader) error
+}
+
+// State is a StateMachine's state as of one moment.
+type State interface {
+	Size() int64   // exactly how many bytes WriteTo writes
+	Index() uint64 // the last entry applied in it
+	WriteTo(w io.Writer) (int64, error)
+	Close() error
 }
 
 // Answers that stand in for a result the state machine did not give.

@@ -82,12 +82,22 @@ func (l *ledger) Persist(context.Context) (uint64, error) {
 	return applied, replaceFile(l.file, b.Bytes())
 }
 
-func (l *ledger) Stream(w io.Writer) error {
+func (l *ledger) Stream(context.Context) (State, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.streams++
-	return json.NewEncoder(w).Encode(l.entries)
+	raw, err := json.Marshal(l.entries)
+	return &frozen{Reader: bytes.NewReader(raw), index: l.applied}, err
 }
+
+// frozen is the ledger as of one moment.
+type frozen struct {
+	*bytes.Reader
+	index uint64
+}
+
+func (f *frozen) Index() uint64 { return f.index }
+func (f *frozen) Close() error  { return nil }
 
 func (l *ledger) Restore(r io.Reader) error {
 	l.mu.Lock()
