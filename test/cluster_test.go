@@ -13,6 +13,7 @@ import (
 type cluster struct {
 	t     testing.TB
 	nodes []*node
+	net   *network // nil: all on loopback
 }
 
 // clusterStatus is what `trivet cluster status --json` prints, as far as tests look.
@@ -31,10 +32,19 @@ type clusterStatus struct {
 // newCluster sets up the first node, has size-1 more join it, and waits until all vote.
 func newCluster(t testing.TB, size int, accounts ...string) *cluster {
 	t.Helper()
-	c := &cluster{t: t}
+	return startCluster(t, size, nil, accounts...)
+}
+
+func startCluster(t testing.TB, size int, w *network, accounts ...string) *cluster {
+	t.Helper()
+	c := &cluster{t: t, net: w}
 	for i := range size {
 		n := &node{t: t, data: filepath.Join(t.TempDir(), "data"),
 			listen: map[string]string{"smtp": free(t), "imap": free(t), "http": free(t), "cluster": free(t)}}
+		if w != nil {
+			n.netns = w.namespace(i)
+			n.listen = map[string]string{"smtp": w.addr(i) + ":2525", "imap": w.addr(i) + ":1143", "http": w.addr(i) + ":8080", "cluster": w.addr(i) + ":7000"}
+		}
 		if i == 0 {
 			n.command(password, "setup", "admin@"+domain, "--password-stdin", "--listen", n.listenFlag())
 		} else {

@@ -58,6 +58,7 @@ type node struct {
 	listen map[string]string // by name, kept over restarts
 	env    []string          // for the process, beside the usual
 	flags  []string          // for serve
+	netns  string            // network namespace to run in; empty: this one
 
 	mu      sync.Mutex
 	process *exec.Cmd
@@ -141,7 +142,11 @@ func (n *node) launch() {
 	n.t.Helper()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	cmd := exec.Command(binary, append([]string{"serve", "--data", n.data, "--log-format", "json"}, n.flags...)...)
+	args := append([]string{binary, "serve", "--data", n.data, "--log-format", "json"}, n.flags...)
+	if n.netns != "" {
+		args = append([]string{"ip", "netns", "exec", n.netns}, args...) // becomes the node, same process
+	}
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), n.env...)
 	n.log = &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = n.log, n.log

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/textproto"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,14 +18,18 @@ import (
 // every node, and the nodes agree in the end.
 func TestNemesis(t *testing.T) {
 	accounts := []string{"ann", "bob", "cy"}
-	c := newCluster(t, 3, accounts...)
+	w := newNetwork(t, 3)
+	if w == nil {
+		t.Log("without network namespaces: nodes are killed and stopped, but never cut off")
+	}
+	c := startCluster(t, 3, w, accounts...)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	sent := &outbox{}
 	for worker := range 6 {
 		wg.Go(func() { c.keepSending(worker, accounts, sent, stop) })
 	}
-	kills, pauses := c.torment(nemesisTime(t))
+	did := c.torment(nemesisTime(t))
 	close(stop)
 	wg.Wait()
 	for _, n := range c.nodes {
@@ -40,35 +45,53 @@ func TestNemesis(t *testing.T) {
 		}
 	}
 	c.agree()
-	t.Logf("%d messages, %d kills, %d pauses", len(mails), kills, pauses)
-	if len(mails) == 0 || kills == 0 {
+	t.Logf("%d messages, %v", len(mails), did)
+	if len(mails) == 0 || did["kill"] == 0 {
 		t.Error("nothing was tried")
 	}
 }
 
-// torment kills or stops one node after another.
-func (c *cluster) torment(long time.Duration) (kills, pauses int) {
+// torment does one bad thing after another to one node at a time, and returns
+// how often it did which.
+func (c *cluster) torment(long time.Duration) map[string]int {
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 3))
+	deeds := []string{"kill", "stop"}
+	if c.net != nil {
+		deeds = append(deeds, "cut", "mute")
+	}
+	did := map[string]int{}
 	for end := time.Now().Add(long); time.Now().Before(end); {
-		n := c.nodes[random.IntN(len(c.nodes))]
+		i := random.IntN(len(c.nodes))
 		if random.IntN(3) == 0 {
-			n = c.leader()
+			i = slices.Index(c.nodes, c.leader())
 		}
-		down := time.Duration(200+random.IntN(2500)) * time.Millisecond
-		if random.IntN(2) == 0 {
-			n.kill()
-			time.Sleep(down)
-			n.launch()
-			kills++
-		} else {
-			n.process.Process.Signal(syscall.SIGSTOP)
-			time.Sleep(down)
-			n.process.Process.Signal(syscall.SIGCONT)
-			pauses++
-		}
+		deed := deeds[random.IntN(len(deeds))]
+		did[deed]++
+		undo := c.harm(deed, i, (i+1+random.IntN(len(c.nodes)-1))%len(c.nodes))
+		time.Sleep(time.Duration(200+random.IntN(2500)) * time.Millisecond)
+		undo()
 		time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond)
 	}
-	return kills, pauses
+	return did
+}
+
+// harm does something to node i, or between it and j, and returns how to end it.
+func (c *cluster) harm(deed string, i, j int) (undo func()) {
+	n := c.nodes[i]
+	switch deed {
+	case "kill":
+		n.kill()
+		return n.launch
+	case "stop":
+		n.process.Process.Signal(syscall.SIGSTOP)
+		return func() { n.process.Process.Signal(syscall.SIGCONT) }
+	case "cut":
+		c.net.cut(i)
+		return func() { c.net.heal(i) }
+	default:
+		c.net.mute(i, j)
+		return func() { c.net.unmute(i, j) }
+	}
 }
 
 // outbox is what was acknowledged.
