@@ -43,7 +43,8 @@ func startCluster(t testing.TB, size int, w *network, accounts ...string) *clust
 			listen: map[string]string{"smtp": free(t), "imap": free(t), "http": free(t), "cluster": free(t)}}
 		if w != nil {
 			n.netns = w.namespace(i)
-			n.listen = map[string]string{"smtp": w.addr(i) + ":2525", "imap": w.addr(i) + ":1143", "http": w.addr(i) + ":8080", "cluster": w.addr(i) + ":7000"}
+			// Clients are on the node's own side of the cable, on its loopback.
+			n.listen = map[string]string{"smtp": "127.0.0.1:2525", "imap": "127.0.0.1:1143", "http": "127.0.0.1:8080", "cluster": w.addr(i) + ":7000"}
 		}
 		if i == 0 {
 			n.command(password, "setup", "admin@"+domain, "--password-stdin", "--listen", n.listenFlag())
@@ -170,7 +171,7 @@ func TestThreeNodes(t *testing.T) {
 		mails = append(mails, newMail(uint64(i), 1000+i*i*30, []string{"ann", "bob"}[i%2]+"@"+domain))
 	}
 	for i, n := range c.nodes { // every node takes mail
-		sendAll(t, n.listen["smtp"], 4, mails[i*30:(i+1)*30])
+		sendAll(t, n.at("smtp"), 4, mails[i*30:(i+1)*30])
 	}
 	for _, n := range c.nodes { // and shows it, each what it was told of by itself
 		c.settle()
@@ -189,7 +190,7 @@ func TestUIDsOnEveryNode(t *testing.T) {
 	for i := range 12 {
 		mails = append(mails, newMail(uint64(i), 1000, "ann@"+domain))
 	}
-	sendAll(t, c.nodes[2].listen["smtp"], 2, mails)
+	sendAll(t, c.nodes[2].at("smtp"), 2, mails)
 	c.settle()
 	want := ""
 	for i, n := range c.nodes {
@@ -212,7 +213,7 @@ func TestIdleHearsOfOtherNodes(t *testing.T) {
 	if line, err := r.in.ReadString('\n'); err != nil || line[0] != '+' {
 		t.Fatalf("IDLE: %q %v", line, err)
 	}
-	sendAll(t, c.nodes[1].listen["smtp"], 1, []mail{newMail(1, 500, "ann@"+domain)})
+	sendAll(t, c.nodes[1].at("smtp"), 1, []mail{newMail(1, 500, "ann@"+domain)})
 	r.SetDeadline(time.Now().Add(patience))
 	if line, err := r.in.ReadString('\n'); err != nil || line != "* 1 EXISTS\r\n" {
 		t.Fatalf("the idling session hears %q %v", line, err)

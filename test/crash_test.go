@@ -30,7 +30,7 @@ func TestKilledAtRandom(t *testing.T) {
 	sent := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		sendAll(t, n.listen["smtp"], 20, mails)
+		sendAll(t, n.at("smtp"), 20, mails)
 		close(sent)
 	})
 	for range kills {
@@ -71,7 +71,7 @@ func TestKilledAtEverySite(t *testing.T) {
 					n.stop()
 				}
 				n.start()
-				sendAll(t, n.listen["smtp"], 5, mails) // those that were taken are known already
+				sendAll(t, n.at("smtp"), 5, mails) // those that were taken are known already
 				n.checkInbox("ann", mails)
 				n.verify()
 			})
@@ -94,7 +94,7 @@ func (n *node) sendUntilGone() (gone bool, mails []mail) {
 	for range 5 {
 		wg.Go(func() {
 			for !n.gone() {
-				c, err := dialSMTP(n.listen["smtp"])
+				c, err := dialSMTP(n.at("smtp"))
 				if err != nil {
 					time.Sleep(5 * time.Millisecond)
 					continue

@@ -57,7 +57,7 @@ func TestHostileMessages(t *testing.T) {
 	n := newNode(t, "ann")
 	accepted := 0
 	for name, raw := range hostileMails() {
-		c, err := dialSMTP(n.listen["smtp"])
+		c, err := dialSMTP(n.at("smtp"))
 		if err != nil {
 			t.Fatalf("before %s: %v", name, err)
 		}

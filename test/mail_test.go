@@ -63,7 +63,7 @@ type smtpClient struct {
 }
 
 func dialSMTP(addr string) (*smtpClient, error) {
-	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	conn, err := dial(addr, 5*time.Second)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func insist(t testing.TB, addr string, c *smtpClient, m mail) *smtpClient {
 // dialIMAP logs an account in.
 func (n *node) dialIMAP(account string) *imapclient.Client {
 	n.t.Helper()
-	conn, err := net.DialTimeout("tcp", n.listen["imap"], patience)
+	conn, err := dial(n.at("imap"), patience)
 	if err != nil {
 		n.t.Fatal(err)
 	}

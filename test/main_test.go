@@ -162,18 +162,27 @@ func (n *node) launch() {
 }
 
 func (n *node) ready() bool {
-	client := http.Client{Timeout: time.Second}
-	r, err := client.Get("http://" + n.listen["http"] + "/readyz")
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return dial(n.at("http"), time.Second) }}}
+	r, err := client.Get("http://node/readyz")
 	if err != nil {
 		return false
 	}
 	defer r.Body.Close()
 	io.Copy(io.Discard, r.Body)
-	return r.StatusCode == http.StatusOK && answers(n.listen["smtp"]) && answers(n.listen["imap"])
+	return r.StatusCode == http.StatusOK && answers(n.at("smtp")) && answers(n.at("imap"))
+}
+
+// at is the address of a listener, for [dial].
+func (n *node) at(name string) string {
+	if n.netns == "" {
+		return n.listen[name]
+	}
+	return n.netns + "!" + n.listen[name]
 }
 
 func answers(addr string) bool {
-	c, err := net.DialTimeout("tcp", addr, time.Second)
+	c, err := dial(addr, time.Second)
 	if err != nil {
 		return false
 	}

@@ -140,7 +140,7 @@ func (c *cluster) keepSending(worker int, accounts []string, sent *outbox, stop 
 func (c *cluster) offer(m mail, first int) error {
 	var last error
 	for i := range 10_000 {
-		s, err := dialSMTP(c.nodes[(first+i)%len(c.nodes)].listen["smtp"])
+		s, err := dialSMTP(c.nodes[(first+i)%len(c.nodes)].at("smtp"))
 		if err == nil {
 			s.limit = 10 * time.Second // a stopped node answers nothing
 			err = s.send(m)

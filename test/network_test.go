@@ -1,12 +1,18 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // network is a bridge with a network namespace for each node, in which the
@@ -101,4 +107,33 @@ func ip(command string) error {
 		return fmt.Errorf("ip %s: %w: %s", command, err, out)
 	}
 	return nil
+}
+
+// dial connects to an address, in a network namespace when it names one before
+// an exclamation mark.
+func dial(addr string, limit time.Duration) (net.Conn, error) {
+	ns, addr, inside := strings.Cut(addr, "!")
+	if !inside {
+		return net.DialTimeout("tcp", ns, limit)
+	}
+	runtime.LockOSThread() // and never unlocked when it cannot go back: the thread then ends with the goroutine
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	defer home.Close()
+	there, err := os.Open("/run/netns/" + ns)
+	if err != nil {
+		return nil, err
+	}
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return nil, err
+	}
+	conn, err := net.DialTimeout("tcp", addr, limit)
+	if backErr := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); backErr != nil {
+		return nil, errors.Join(err, backErr)
+	}
+	runtime.UnlockOSThread()
+	return conn, err
 }

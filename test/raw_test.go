@@ -25,7 +25,7 @@ type rawIMAP struct {
 
 func (n *node) rawIMAP(account string) *rawIMAP {
 	n.t.Helper()
-	conn, err := net.DialTimeout("tcp", n.listen["imap"], patience)
+	conn, err := dial(n.at("imap"), patience)
 	if err != nil {
 		n.t.Fatal(err)
 	}

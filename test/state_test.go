@@ -21,7 +21,7 @@ func TestReplayOfTheWholeLog(t *testing.T) {
 	for i := range 60 {
 		mails = append(mails, newMail(uint64(i), 500+i*i*200, []string{"ann", "bob"}[i%2]+"@"+domain))
 	}
-	sendAll(t, n.listen["smtp"], 8, mails)
+	sendAll(t, n.at("smtp"), 8, mails)
 	n.command("", "alias", "add", "all@"+domain, "ann@"+domain, "bob@"+domain)
 	n.command("", "account", "quota", "bob@"+domain, "--size", "1G")
 	n.changeMailboxes("ann")
@@ -120,7 +120,7 @@ func TestFullDisk(t *testing.T) {
 				during = append(during, newMail(uint64(1000+i), 150_000, "ann@"+domain))
 				after = append(after, newMail(uint64(2000+i), 20_000, "ann@"+domain))
 			}
-			sendAll(t, n.listen["smtp"], 4, before)
+			sendAll(t, n.at("smtp"), 4, before)
 			ballast := fill(t, disk, 0)
 			n.refuses(during[0])
 			n.checkInbox("ann", before) // readable all the while
@@ -128,7 +128,7 @@ func TestFullDisk(t *testing.T) {
 			sent := make(chan struct{})
 			go func() { // senders that come back until there is room
 				defer close(sent)
-				sendAll(t, n.listen["smtp"], 4, during)
+				sendAll(t, n.at("smtp"), 4, during)
 			}()
 			time.Sleep(time.Second)
 			if n.gone() {
@@ -136,7 +136,7 @@ func TestFullDisk(t *testing.T) {
 			}
 			os.Remove(ballast)
 			<-sent
-			sendAll(t, n.listen["smtp"], 4, after)
+			sendAll(t, n.at("smtp"), 4, after)
 
 			// The disk fills while mail comes in: the last octets go to whoever is first.
 			var late []mail
@@ -146,7 +146,7 @@ func TestFullDisk(t *testing.T) {
 			sent = make(chan struct{})
 			go func() {
 				defer close(sent)
-				sendAll(t, n.listen["smtp"], 4, late)
+				sendAll(t, n.at("smtp"), 4, late)
 			}()
 			for range 5 {
 				time.Sleep(100 * time.Millisecond)
@@ -173,7 +173,7 @@ func (n *node) refuses(m mail) {
 	n.t.Helper()
 	var last error
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		c, err := dialSMTP(n.listen["smtp"])
+		c, err := dialSMTP(n.at("smtp"))
 		if err != nil {
 			last = err
 			continue
@@ -193,7 +193,7 @@ func (n *node) refuses(m mail) {
 
 func TestVerifyFindsDamage(t *testing.T) {
 	n := newNode(t, "ann")
-	sendAll(t, n.listen["smtp"], 1, []mail{newMail(1, 50_000, "ann@"+domain)})
+	sendAll(t, n.at("smtp"), 1, []mail{newMail(1, 50_000, "ann@"+domain)})
 	n.stop()
 	packs, err := filepath.Glob(filepath.Join(n.data, "state", "packs", "*.db"))
 	if err != nil || len(packs) == 0 {
