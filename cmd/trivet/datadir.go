@@ -43,8 +43,8 @@ func (d dataDir) checkSetUp() error {
 		return err
 	}
 	if !ok {
-		return fmt.Errorf("nothing is set up in %s; run 'trivet setup ADMIN@DOMAIN%s' first to make a node of its own "+
-			"('trivet cluster join', to join others, comes with clusters)", d, d.flag())
+		return fmt.Errorf("nothing is set up in %s; run 'trivet setup ADMIN@DOMAIN%s' first to make a node of its own, "+
+			"or 'trivet cluster join TOKEN%[2]s' to join others", d, d.flag())
 	}
 	return nil
 }

@@ -43,15 +43,6 @@ func TestClaimLeavesOtherFoldersAlone(t *testing.T) {
 	}
 }
 
-func TestSecretStays(t *testing.T) {
-	dir := dataDir(t.TempDir())
-	one, err1 := dir.readSecret()
-	two, err2 := dir.readSecret()
-	if err1 != nil || err2 != nil || len(one) != 32 || string(one) != string(two) {
-		t.Errorf("%d octets, %v; %v", len(one), err1, err2)
-	}
-}
-
 func TestDataFlagOfHints(t *testing.T) {
 	t.Setenv("TRIVET_DATA", "/srv/mail")
 	for dir, want := range map[dataDir]string{defaultDataDir: "", "/srv/mail": "", "/other": " --data /other", "/with space": ` --data "/with space"`} {

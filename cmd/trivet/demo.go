@@ -27,10 +27,14 @@ func demoSettings() settings {
 func (c *cli) demoCommand() *cobra.Command {
 	cmd := command("demo", "Run a throw-away appliance on loopback with accounts and sample mail", 0, 0, nil)
 	load := addFlags(cmd.Flags(), demoSettings(), keyNode)
+	nodes := cmd.Flags().Int("nodes", 1, "how many nodes, each a process of its own")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := load("")
 		if err != nil {
 			return err
+		}
+		if *nodes < 1 || *nodes > maxDemoNodes {
+			return usageOf(cmd, fmt.Errorf("--nodes is from 1 to %d", maxDemoNodes))
 		}
 		keep := cmd.Flags().Changed("data")
 		if !keep {
@@ -40,6 +44,9 @@ func (c *cli) demoCommand() *cobra.Command {
 			}
 			defer os.RemoveAll(dir)
 			c.dir = dataDir(dir)
+		}
+		if *nodes > 1 {
+			return c.demoCluster(cmd.Context(), s, keep, *nodes)
 		}
 		return c.demo(cmd.Context(), s, keep, !cmd.Flags().Changed(keyListen))
 	}
@@ -62,14 +69,19 @@ type demonstration struct {
 	Data     string            `json:"data"`
 	Kept     bool              `json:"kept"` // whether the data stays
 	PID      int               `json:"pid"`
-	Try      []string          `json:"try"` // commands to copy
+	Try      []string          `json:"try"`             // commands to copy
+	Nodes    []*demoNode       `json:"nodes,omitempty"` // when there are several
 }
 
-func (c *cli) demo(ctx context.Context, s settings, keep, fallback bool) error {
-	accounts := []demoAccount{
+func demoAccounts() []demoAccount {
+	return []demoAccount{
 		{Address: "ann@" + demoDomain, Name: "Ann Ødegård", Password: newPassword()},
 		{Address: "bob@" + demoDomain, Name: "Bob Tanaka", Password: newPassword()},
 	}
+}
+
+func (c *cli) demo(ctx context.Context, s settings, keep, fallback bool) error {
+	accounts := demoAccounts()
 	if err := c.prepareDemo(ctx, &s, accounts[0]); err != nil {
 		return err
 	}
@@ -79,7 +91,7 @@ func (c *cli) demo(ctx context.Context, s settings, keep, fallback bool) error {
 		if err := n.addDemoAccount(ctx, accounts[1]); err != nil {
 			return err
 		}
-		messages, err := n.deliverSamples(ctx, accounts[0], accounts[1])
+		messages, err := deliverSamples(ctx, loopbackFor(n.open[listenSMTP]), accounts[0], accounts[1])
 		if err != nil {
 			return err
 		}
@@ -140,7 +152,13 @@ func (d demonstration) commands(dir dataDir) []string {
 
 func (d demonstration) text(w io.Writer) {
 	fmt.Fprintf(w, "Trivet hosts %s on this machine, with %d messages.\n\n", d.Domain, d.Messages)
+	if len(d.Nodes) > 0 {
+		d.nodesText(w)
+	}
 	for _, name := range served {
+		if len(d.Nodes) > 0 {
+			break // each has its own
+		}
 		if address, ok := d.Listen[name]; ok {
 			fmt.Fprintf(w, "  %s\t%s\n", name, address)
 		}

@@ -22,11 +22,9 @@ var samples embed.FS
 const samplesPatience = 10 * time.Second
 
 // deliverSamples sends the samples through SMTP as anybody else would, and
-// returns how many messages lie in mailboxes then. Without an SMTP listener
-// there are none.
-func (n *node) deliverSamples(ctx context.Context, ann, bob demoAccount) (int, error) {
-	listener, ok := n.open[listenSMTP]
-	if !ok {
+// returns how many messages lie in mailboxes then. Without an address there are none.
+func deliverSamples(ctx context.Context, address string, ann, bob demoAccount) (int, error) {
+	if address == "" {
 		return 0, nil
 	}
 	names, err := fs.Glob(samples, "demo/*.eml")
@@ -36,7 +34,7 @@ func (n *node) deliverSamples(ctx context.Context, ann, bob demoAccount) (int, e
 	ctx, cancel := context.WithTimeout(ctx, samplesPatience)
 	defer cancel()
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", loopbackFor(listener.Addr()))
+	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return 0, fmt.Errorf("deliver sample mail: %w", err)
 	}
@@ -55,11 +53,15 @@ func (n *node) deliverSamples(ctx context.Context, ann, bob demoAccount) (int, e
 	return delivered, client.Quit()
 }
 
-// loopbackFor is where a listener is reached from this machine, when it listens everywhere.
-func loopbackFor(addr net.Addr) string {
-	tcp, ok := addr.(*net.TCPAddr)
+// loopbackFor is where a listener is reached from this machine, also when it
+// listens everywhere; empty when there is none.
+func loopbackFor(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	tcp, ok := l.Addr().(*net.TCPAddr)
 	if !ok || !tcp.IP.IsUnspecified() {
-		return addr.String()
+		return l.Addr().String()
 	}
 	return fmt.Sprintf("localhost:%d", tcp.Port)
 }

@@ -12,16 +12,17 @@ import (
 
 // The names of listeners.
 const (
-	listenSMTP = "smtp"
-	listenIMAP = "imap"
-	listenHTTP = "http"
+	listenSMTP    = "smtp"
+	listenIMAP    = "imap"
+	listenHTTP    = "http"
+	listenCluster = "cluster"
 )
 
 // listenNames are all names of the command line contract.
-var listenNames = [...]string{listenSMTP, "submission", "submissions", listenIMAP, "imaps", listenHTTP, "https", "sql", "cluster"}
+var listenNames = [...]string{listenSMTP, "submission", "submissions", listenIMAP, "imaps", listenHTTP, "https", "sql", listenCluster}
 
 // served are the names behind which this release has a server.
-var served = [...]string{listenSMTP, listenIMAP, listenHTTP}
+var served = [...]string{listenSMTP, listenIMAP, listenHTTP, listenCluster}
 
 // listenMap is what --listen says: an address by name. A name left out is not opened.
 type listenMap map[string]string

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"trivet/auth"
-	"trivet/imap"
 	"trivet/smtp"
 	"trivet/storage"
 )
@@ -58,7 +57,7 @@ func newMetrics() *metrics {
 }
 
 // watch adds the figures that are read from their rooms when they are asked for.
-func (m *metrics) watch(n *node, mailboxes *imap.Server) {
+func (m *metrics) watch(n *node) {
 	gauge := func(name, help string, value func() float64) {
 		m.collectors = append(m.collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
@@ -68,7 +67,12 @@ func (m *metrics) watch(n *node, mailboxes *imap.Server) {
 		}
 		return 1
 	})
-	gauge("trivet_imap_sessions", "Open IMAP sessions.", func() float64 { return float64(mailboxes.Sessions()) })
+	gauge("trivet_imap_sessions", "Open IMAP sessions.", func() float64 {
+		if mailboxes := n.mail.Load(); mailboxes != nil {
+			return float64(mailboxes.Sessions())
+		}
+		return 0
+	})
 	gauge("trivet_raft_applied_index", "Last change applied on this node.", func() float64 { return float64(n.raft.Status().Applied) })
 	gauge("trivet_raft_commit_index", "Last entry known to be on a majority.", func() float64 { return float64(n.raft.Status().Commit) })
 	gauge("trivet_raft_term", "Current term.", func() float64 { return float64(n.raft.Status().Term) })

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -37,35 +36,70 @@ type node struct {
 	log      *slog.Logger
 	store    *storage.Store
 	raft     *raft.Node
-	auth     *auth.Authenticator
+	identity *identity
+	loginKey []byte
 	metrics  *metrics
 	disk     *diskSpace
 	open     listeners
+	mail     atomic.Pointer[imap.Server] // nil until mailboxes are served
 }
 
-// openNode opens the state and the log of a folder that was set up. It serves
-// nobody yet.
-func openNode(dir dataDir, s settings, log *slog.Logger) (*node, error) {
+// openNode opens the state and the log of a folder that was set up or joined. It
+// serves nobody yet, except other nodes on the listener of the cluster, which it
+// closes; nil: there is none.
+func openNode(dir dataDir, s settings, log *slog.Logger, cluster net.Listener) (*node, error) {
 	failpoint, err := parseFailpoints(os.Getenv(failpointVariable))
 	if err != nil {
 		return nil, err
 	}
-	secret, err := dir.readSecret()
-	if err != nil {
-		return nil, err
-	}
-	n := &node{dir: dir, settings: s, log: log, metrics: newMetrics(), disk: &diskSpace{path: string(dir)}}
+	n := &node{dir: dir, settings: s, log: log, metrics: newMetrics(), disk: &diskSpace{path: string(dir)},
+		identity: &identity{node: string(s.Node)}}
 	n.store, err = storage.Open(storage.Config{Dir: string(dir), Logger: log, Failpoint: failpoint, PackBytes: int64(s.PackSize)})
 	if err != nil {
 		return nil, err
 	}
-	n.raft, err = raft.Open(raftConfig(dir, s, log, failpoint), stateMachine{n.store.Machine()})
-	if err != nil {
+	if err := n.openLog(failpoint, cluster); err != nil {
 		return nil, errors.Join(err, n.store.Close())
 	}
-	n.store.Attach(replicatedLog{node: n.raft, observe: n.metrics.proposal})
-	n.auth = auth.NewAuthenticator(n.store, auth.Config{Secret: secret, Throttle: s.loginThrottle(), Observe: n.metrics.login})
+	n.store.Attach(replicatedLog{node: n.raft, patience: proposePatience, observe: n.metrics.proposal})
 	return n, nil
+}
+
+// openLog reads who this node is and opens its log.
+func (n *node) openLog(failpoint func(string) error, cluster net.Listener) (err error) {
+	if n.loginKey, err = n.readLoginKey(context.Background()); err != nil {
+		return err
+	}
+	config := raftConfig(n.dir, n.settings, n.log, failpoint)
+	if cluster != nil {
+		if err := n.joinNetwork(&config, cluster); err != nil {
+			return err
+		}
+	}
+	n.raft, err = raft.Open(config, stateMachine{n.store.Machine()})
+	return err
+}
+
+// joinNetwork has the log speak with other nodes.
+func (n *node) joinNetwork(config *raft.Config, cluster net.Listener) error {
+	if err := n.identity.load(n.dir); err != nil {
+		return err
+	}
+	if err := n.renewCertificate(context.Background()); err != nil {
+		return err
+	}
+	peers, err := n.dir.peers()
+	if err != nil {
+		return err
+	}
+	n.identity.barred = n.barred
+	config.Version = release
+	config.Listener = cluster
+	config.Address = clusterAddress(string(n.settings.ClusterAddress), cluster.Addr())
+	config.ServerTLS, config.ClientTLS = n.identity.serverTLS, n.identity.clientTLS
+	config.Joining, config.Peers, config.Replica = n.dir.joining(), peers, n.dir.replica()
+	config.Public = map[string]http.Handler{pathJoin: clusterHandler(n.admit)}
+	return nil
 }
 
 func raftConfig(dir dataDir, s settings, log *slog.Logger, failpoint func(string) error) raft.Config {
@@ -79,20 +113,6 @@ func raftConfig(dir dataDir, s settings, log *slog.Logger, failpoint func(string
 		SegmentBytes:  min(raft.DefaultSegmentBytes, int(s.LogSnapshot)),
 		Failpoint:     failpoint,
 	}
-}
-
-// readSecret returns the key behind the salts of users that do not exist, and
-// makes it when there is none.
-func (d dataDir) readSecret() ([]byte, error) {
-	secret, err := os.ReadFile(d.secretFile())
-	if errors.Is(err, fs.ErrNotExist) {
-		secret = auth.NewSecret()
-		err = writeFile(d.secretFile(), secret)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("login key: %w", err)
-	}
-	return secret, nil
 }
 
 // close stops the log, then the state under it.
@@ -140,24 +160,28 @@ type service struct {
 // onReady is called once the node can do its work.
 func (n *node) serve(ctx context.Context, open listeners, onReady func()) error {
 	n.open = open
-	early, late, err := n.services(open)
+	early, err := n.earlyServices(open)
 	if err != nil {
 		open.close()
 		return err
 	}
-	run := &serving{log: n.log, failed: make(chan error, len(early)+len(late))}
+	run := &serving{log: n.log, failed: make(chan error, len(listenNames)+1)}
 	run.start(early)
-	patience, cancel := context.WithTimeout(ctx, readyPatience)
-	if err := n.waitReady(patience); err != nil && ctx.Err() == nil {
-		n.log.Warn("serving before the node is ready", "error", err)
-	}
-	cancel()
-	run.start(late)
 	background, stop := context.WithCancel(ctx)
 	defer stop()
+	run.wait.Go(func() { n.keepMembership(background) })
+	n.waitForMail(ctx)
+	late, err := n.mailServices(open)
+	if err != nil {
+		n.log.Error("mail is not served", "error", err)
+		run.failed <- err
+	}
+	run.start(late)
 	run.wait.Go(func() { n.keepHouse(background) })
-	n.log.Info("ready", "node", string(n.settings.Node), "listen", open.addresses())
-	onReady()
+	if ctx.Err() == nil && err == nil {
+		n.log.Info("ready", "node", string(n.settings.Node), "listen", open.addresses())
+		onReady()
+	}
 	select {
 	case <-ctx.Done():
 		n.log.Info("stopping")
@@ -168,35 +192,62 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 	return err
 }
 
-// services returns those that say what the node does, which start at once, and
-// those that need it to be ready.
-func (n *node) services(open listeners) (early, late []service, err error) {
+// waitForMail waits until mail can be answered: until the node is ready, or not
+// for long, because reads need no majority. A node that has just joined has
+// nothing to read until it has caught up.
+func (n *node) waitForMail(ctx context.Context) {
+	if n.dir.joining() {
+		n.log.Info("catching up with the others; mail is served when that is done")
+		if n.waitReady(ctx) != nil {
+			return
+		}
+	}
+	patience, cancel := context.WithTimeout(ctx, readyPatience)
+	defer cancel()
+	if err := n.waitReady(patience); err != nil && ctx.Err() == nil {
+		n.log.Warn("serving before the node is ready", "error", err)
+	}
+}
+
+// earlyServices are those that say what the node does, which start at once.
+func (n *node) earlyServices(open listeners) ([]service, error) {
 	control, err := n.dir.listenControl()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	controlServer := &http.Server{Handler: withProfiles(controlHandler(n.operations())), ReadHeaderTimeout: controlTimeout}
-	early = append(early, service{"control", control, controlServer.Serve, controlServer.Shutdown})
-	imapServer := imap.NewServer(imap.Config{Store: n.store, Auth: n.auth, Logger: n.log, Version: release, Limits: n.settings.imapLimits()})
-	n.metrics.watch(n, imapServer)
+	services := []service{{"control", control, controlServer.Serve, controlServer.Shutdown}}
+	n.metrics.watch(n)
 	webServer, err := web.NewServer(web.Config{Logger: n.log, Ready: n.raft.Ready, Collectors: n.metrics.collectors})
 	if err != nil {
 		control.Close()
-		return nil, nil, err
+		return nil, err
 	}
+	if l := open[listenHTTP]; l != nil {
+		services = append(services, service{listenHTTP, l, webServer.Serve, webServer.Shutdown})
+	}
+	return services, nil
+}
+
+// mailServices are those that need the state.
+func (n *node) mailServices(open listeners) ([]service, error) {
+	key, err := n.readSharedLoginKey(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	authenticator := auth.NewAuthenticator(n.store, auth.Config{Secret: key, Throttle: n.settings.loginThrottle(), Observe: n.metrics.login})
+	imapServer := imap.NewServer(imap.Config{Store: n.store, Auth: authenticator, Logger: n.log, Version: release, Limits: n.settings.imapLimits()})
+	n.mail.Store(imapServer)
 	smtpServer := smtp.New(smtp.Config{Hostname: n.hostname(), Store: n.store, Logger: n.log,
 		Limits: n.settings.smtpLimits(), Metrics: n.metrics, Healthy: n.healthy})
-	for name, l := range open {
-		switch name {
-		case listenHTTP:
-			early = append(early, service{name, l, webServer.Serve, webServer.Shutdown})
-		case listenIMAP:
-			late = append(late, service{name, l, imapServer.Serve, imapServer.Shutdown})
-		case listenSMTP:
-			late = append(late, service{name, l, smtpServer.Serve, smtpServer.Shutdown})
-		}
+	var services []service
+	if l := open[listenIMAP]; l != nil {
+		services = append(services, service{listenIMAP, l, imapServer.Serve, imapServer.Shutdown})
 	}
-	return early, late, nil
+	if l := open[listenSMTP]; l != nil {
+		services = append(services, service{listenSMTP, l, smtpServer.Serve, smtpServer.Shutdown})
+	}
+	return services, nil
 }
 
 // hostname is what the node calls itself.
@@ -220,7 +271,7 @@ func (n *node) keepHouse(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if n.raft.Status().Role != "leader" {
+		if n.raft.Status().Role != raft.RoleLeader {
 			continue
 		}
 		if err := n.store.Housekeep(ctx); err != nil && ctx.Err() == nil {

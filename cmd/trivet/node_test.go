@@ -37,7 +37,7 @@ func startNode(t *testing.T) (n *node, stop func()) {
 		t.Fatal(err)
 	}
 	os.Setenv(failpointVariable, failpoints)
-	if n, err = openNode(c.dir, s, slog.New(slog.DiscardHandler)); err != nil {
+	if n, err = openNode(c.dir, s, slog.New(slog.DiscardHandler), nil); err != nil {
 		t.Fatal(err)
 	}
 	open, err := s.Listen.open(false)

@@ -37,6 +37,9 @@ type (
 func (n *node) operations() map[string]operation {
 	return map[string]operation{
 		"status":           operationOf(n.status),
+		"cluster.invite":   operationOf(n.invite),
+		"cluster.remove":   operationOf(n.removeNode),
+		"cluster.transfer": operationOf(n.transfer),
 		"verify":           operationOf(n.verify),
 		"domain.add":       operationOf(n.addDomain),
 		"domain.list":      operationOf(func(ctx context.Context, _ nothing) ([]storage.Domain, error) { return n.store.Domains(ctx) }),
@@ -130,39 +133,6 @@ func (n *node) setQuota(ctx context.Context, in quotaChange) (storage.Account, e
 		return storage.Account{}, err
 	}
 	return n.store.AccountByAddress(ctx, in.Address)
-}
-
-// clusterStatus is what `trivet cluster status --json` prints.
-type clusterStatus struct {
-	Node         string            `json:"node"`
-	Leader       string            `json:"leader"` // empty: none is known
-	Ready        bool              `json:"ready"`
-	Problem      string            `json:"problem,omitempty"` // why it is not ready
-	Term         uint64            `json:"term"`
-	AppliedIndex uint64            `json:"applied_index"`
-	CommitIndex  uint64            `json:"commit_index"`
-	Listen       map[string]string `json:"listen"`
-	Nodes        []nodeStatus      `json:"nodes"`
-	Version      string            `json:"version"`
-}
-
-type nodeStatus struct {
-	ID           string `json:"id"`
-	Role         string `json:"role"`
-	AppliedIndex uint64 `json:"applied_index"`
-}
-
-func (n *node) status(context.Context, nothing) (clusterStatus, error) {
-	s := n.raft.Status()
-	status := clusterStatus{
-		Node: s.ID, Leader: s.Leader, Ready: true, Term: s.Term, AppliedIndex: s.Applied, CommitIndex: s.Commit,
-		Listen: n.open.addresses(), Version: release,
-		Nodes: []nodeStatus{{ID: s.ID, Role: s.Role, AppliedIndex: s.Applied}},
-	}
-	if err := n.raft.Ready(); err != nil {
-		status.Ready, status.Problem = false, err.Error()
-	}
-	return status, nil
 }
 
 func (n *node) verify(ctx context.Context, _ nothing) (storage.Verification, error) {

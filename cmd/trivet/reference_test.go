@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
-	"trivet/imap"
 	"trivet/raft"
 	"trivet/storage"
 )
@@ -71,7 +70,7 @@ func TestReferenceOfCommands(t *testing.T) {
 func TestReferenceOfMetrics(t *testing.T) {
 	reference := readDoc(t, "reference.md")
 	m := newMetrics()
-	m.watch(&node{}, imap.NewServer(imap.Config{}))
+	m.watch(&node{})
 	names := regexp.MustCompile(`fqName: "([^"]+)"`)
 	for _, c := range m.collectors {
 		descriptions := make(chan *prometheus.Desc, 10)

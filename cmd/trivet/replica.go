@@ -26,25 +26,88 @@ func (s stateMachine) Apply(entries []raft.Entry) ([][]byte, error) {
 
 func (s stateMachine) Applied() uint64                             { return s.machine.Applied() }
 func (s stateMachine) Persist(ctx context.Context) (uint64, error) { return s.machine.Persist(ctx) }
-func (s stateMachine) Stream(w io.Writer) error                    { return s.machine.Stream(w) }
 func (s stateMachine) Restore(r io.Reader) error                   { return s.machine.Restore(r) }
+
+func (s stateMachine) Stream(ctx context.Context) (raft.State, error) {
+	state, err := s.machine.Stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return state, nil
+}
+
+// How long a change is asked for again while the cluster finds a leader.
+const (
+	// proposePatience is several elections, and less than any client waits.
+	proposePatience = 5 * time.Second
+	leastRetry      = 10 * time.Millisecond
+	mostRetry       = 200 * time.Millisecond
+)
 
 // replicatedLog is raft as the log that storage writes through.
 type replicatedLog struct {
-	node    *raft.Node
-	observe func(took time.Duration, err error)
+	node     proposer
+	patience time.Duration // no attempt begins after it
+	observe  func(took time.Duration, err error)
+}
+
+// proposer is what it needs of a [raft.Node].
+type proposer interface {
+	Propose(ctx context.Context, command []byte) (raft.Result, error)
 }
 
 var _ storage.Log = replicatedLog{}
 
 func (l replicatedLog) Propose(ctx context.Context, command []byte) ([]byte, error) {
 	begun := time.Now()
-	result, err := l.node.Propose(ctx, command)
+	result, err := l.propose(ctx, command, begun.Add(l.patience))
 	l.observe(time.Since(begun), err)
 	if err != nil {
 		return nil, storageError(err)
 	}
 	return result.Value, nil
+}
+
+// propose asks again while leadership moves. The id of the request in the
+// command makes that safe: it is applied once.
+func (l replicatedLog) propose(ctx context.Context, command []byte, deadline time.Time) (raft.Result, error) {
+	perhapsKept := false
+	for pause := leastRetry; ; pause = min(2*pause, mostRetry) {
+		result, err := l.node.Propose(ctx, command)
+		if err == nil {
+			return result, nil
+		}
+		perhapsKept = perhapsKept || errors.Is(err, raft.ErrUnknown)
+		if !leadershipMoved(err) || time.Now().Add(pause).After(deadline) || !sleep(ctx, pause) {
+			if perhapsKept && !errors.Is(err, raft.ErrUnknown) { // by an attempt before this one
+				err = &raft.Error{Op: "propose", Kind: raft.ErrUnknown, Cause: err}
+			}
+			return raft.Result{}, err
+		}
+	}
+}
+
+// leadershipMoved reports whether asking again soon may help: not when a node
+// has a fault, which takes as long as it takes.
+func leadershipMoved(err error) bool {
+	for _, lasting := range []error{raft.ErrDiskFull, raft.ErrClosed, raft.ErrCorrupt, raft.ErrTooLarge, raft.ErrUnavailable} {
+		if errors.Is(err, lasting) {
+			return false
+		}
+	}
+	return errors.Is(err, raft.ErrUnknown) || errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrNoQuorum)
+}
+
+// sleep returns false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 const hintDiskFull = "make room on the disk of the data folder; the node goes on by itself"

@@ -23,6 +23,9 @@ func (c *cli) serveCommand() *cobra.Command {
 		}
 		log := newLogger(c.err, s)
 		warnUnserved(log, s.Listen)
+		if remove := os.Getenv(demoNodeVariable); remove != "" {
+			return c.serveDemoNode(cmd.Context(), s, remove)
+		}
 		return c.serve(cmd.Context(), s, log, false, func(*node) error { return nil })
 	}
 	return cmd
@@ -57,11 +60,14 @@ func (c *cli) serve(ctx context.Context, s settings, log *slog.Logger, fallback 
 		return err
 	}
 	defer unlock()
-	open, err := s.Listen.open(fallback) // before anything that takes time: a taken port is the likeliest mistake
+	if err := c.dir.checkListens(s.Listen); err != nil {
+		return err
+	}
+	open, err := c.dir.openListeners(s.Listen, fallback) // before anything that takes time: a taken port is the likeliest mistake
 	if err != nil {
 		return err
 	}
-	n, err := openNode(c.dir, s, log)
+	n, err := openNode(c.dir, s, log, open[listenCluster])
 	if err != nil {
 		open.close()
 		return err

@@ -25,6 +25,7 @@ import (
 type settings struct {
 	Node            text
 	Hostname        text
+	ClusterAddress  text
 	Listen          listenMap
 	LogLevel        level
 	LogFormat       format
@@ -107,7 +108,8 @@ func (s *settings) keys() []key {
 	return []key{
 		{keyNode, "name of this node in its cluster; fixed by setup", &s.Node},
 		{"hostname", "name by which this node calls itself to others", &s.Hostname},
-		{keyListen, "listeners to open: smtp, imap, http; a name left out is not opened, port 0 picks a free one", &s.Listen},
+		{"cluster-address", "HOST or HOST:PORT at which the other nodes reach this one", &s.ClusterAddress},
+		{keyListen, "listeners to open: smtp, imap, http, cluster; a name left out is not opened, port 0 picks a free one", &s.Listen},
 		{"log-level", "least level that is logged: debug, info, warn or error", &s.LogLevel},
 		{"log-format", "text or json", &s.LogFormat},
 		{"disk-reserve", "free disk space below which nothing is accepted; 0: no reserve", &s.DiskReserve},

@@ -65,8 +65,7 @@ func (i installation) text(w io.Writer, dataFlag string) {
 	fmt.Fprintf(w, "\nThen run: trivet serve%s\n", dataFlag)
 }
 
-// setup prepares the folder. Everything is made in a folder inside of it and put
-// in place at the end, node.toml last: whatever interrupts it, it can be asked again.
+// setup prepares the folder.
 func (c *cli) setup(ctx context.Context, admin string, s settings, fromStdin bool) (installation, error) {
 	if err := c.dir.create(); err != nil {
 		return installation{}, err
@@ -105,14 +104,20 @@ func newNodeID() text {
 }
 
 func (c *cli) prepare(ctx context.Context, admin storage.NewAccount, domain string, s settings) error {
-	partial := dataDir(c.dir.path(partialName))
-	if err := os.RemoveAll(string(partial)); err != nil { // of a setup that was interrupted
+	return c.dir.install(s, func(partial dataDir) error { return firstState(ctx, partial, admin, domain, s) })
+}
+
+// install makes the content of an empty data folder in a folder inside of it and
+// puts it in place, node.toml last: whatever interrupts it, it can be asked again.
+func (d dataDir) install(s settings, make func(partial dataDir) error) error {
+	partial := dataDir(d.path(partialName))
+	if err := os.RemoveAll(string(partial)); err != nil { // of one that was interrupted
 		return err
 	}
 	if err := partial.create(); err != nil {
 		return err
 	}
-	if err := firstState(ctx, partial, admin, domain, s); err != nil {
+	if err := make(partial); err != nil {
 		return errors.Join(err, os.RemoveAll(string(partial)))
 	}
 	entries, err := os.ReadDir(string(partial))
@@ -120,7 +125,7 @@ func (c *cli) prepare(ctx context.Context, admin storage.NewAccount, domain stri
 		return err
 	}
 	for _, e := range entries {
-		if err := os.Rename(partial.path(e.Name()), c.dir.path(e.Name())); err != nil {
+		if err := os.Rename(partial.path(e.Name()), d.path(e.Name())); err != nil {
 			return err
 		}
 	}
@@ -128,10 +133,10 @@ func (c *cli) prepare(ctx context.Context, admin storage.NewAccount, domain stri
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(os.Remove(string(partial)), writeFile(c.dir.settingsFile(), file)); err != nil {
+	if err := errors.Join(os.Remove(string(partial)), writeFile(d.settingsFile(), file)); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(filepath.Clean(string(c.dir))))
+	return syncDir(filepath.Dir(filepath.Clean(string(d))))
 }
 
 // firstState makes a cluster of one and writes the first decisions into it.
@@ -140,7 +145,7 @@ func firstState(ctx context.Context, dir dataDir, admin storage.NewAccount, doma
 	if err := raft.Bootstrap(raftConfig(dir, s, log, nil)); err != nil {
 		return err
 	}
-	n, err := openNode(dir, s, log)
+	n, err := openNode(dir, s, log, nil)
 	if err != nil {
 		return err
 	}
@@ -159,5 +164,8 @@ func (n *node) firstDecisions(ctx context.Context, admin storage.NewAccount, dom
 	if _, err := n.store.CreateAccount(ctx, admin); err != nil {
 		return err
 	}
-	return n.addOperators(ctx, domain, admin.Address)
+	if err := n.addOperators(ctx, domain, admin.Address); err != nil {
+		return err
+	}
+	return n.ensureShared(ctx)
 }

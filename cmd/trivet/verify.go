@@ -76,7 +76,14 @@ func (c *cli) verifyStopped(ctx context.Context) (storage.Verification, error) {
 		return storage.Verification{}, err
 	}
 	s.DiskReserve = 0 // nothing is accepted
-	n, err := openNode(c.dir, s, slog.New(slog.DiscardHandler))
+	peers, err := c.dir.peers()
+	if err != nil {
+		return storage.Verification{}, err
+	}
+	if len(peers) > 0 {
+		return verifyState(ctx, c.dir)
+	}
+	n, err := openNode(c.dir, s, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return storage.Verification{}, err
 	}
@@ -87,4 +94,15 @@ func (c *cli) verifyStopped(ctx context.Context) (storage.Verification, error) {
 		found, err = n.store.Verify(ctx, nil)
 	}
 	return found, errors.Join(err, n.close())
+}
+
+// verifyState looks at the files alone: without the other nodes there is nobody
+// to say what of the log is committed.
+func verifyState(ctx context.Context, dir dataDir) (storage.Verification, error) {
+	store, err := storage.Open(storage.Config{Dir: string(dir), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return storage.Verification{}, err
+	}
+	found, err := store.Verify(ctx, nil)
+	return found, errors.Join(err, store.Close())
 }
