@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -20,6 +21,8 @@ const (
 	// maxApplyBytes and maxApplyEntries bound what one call of StateMachine.Apply is handed, unless one entry is larger.
 	maxApplyBytes   = 8 << 20
 	maxApplyEntries = 512
+	// maxAppendEntries bounds an append RPC, whose entries are read before their bytes are counted (see transport).
+	maxAppendEntries = 64
 )
 
 // Defaults of Config.
@@ -85,6 +88,9 @@ type Config struct {
 	LeaseTimeout time.Duration
 	// Failpoint is for tests: it is called at each of Sites, and an error it returns becomes that operation's error.
 	Failpoint func(site string) error
+
+	// dial is for tests: it makes every connection to another node.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // withDefaults returns c with its zero values filled in, or says what is wrong with it.
@@ -105,6 +111,9 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.HeartbeatTimeout, DefaultHeartbeat)
 	setDefault(&c.ElectionTimeout, c.HeartbeatTimeout)
 	setDefault(&c.LeaseTimeout, min(DefaultLease, c.HeartbeatTimeout))
+	if c.dial == nil {
+		c.dial = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
+	}
 	// One proposal of the largest size must fit, or it would wait for ever.
 	c.InflightBytes = max(c.InflightBytes, MaxProposalBytes)
 	if c.Failpoint == nil {
@@ -130,6 +139,9 @@ func (c Config) library() *hraft.Config {
 	// Group commit: whatever has queued while the last batch was being fsynced becomes the next one.
 	lib.BatchApplyCh = true
 	lib.MaxAppendEntries = maxApplyEntries
+	if c.Listener != nil {
+		lib.MaxAppendEntries = maxAppendEntries
+	}
 	lib.NoLegacyTelemetry = true
 	lib.ShutdownOnRemove = false
 	// The state is its own snapshot: nothing to restore at the start, and we decide when to take one.

@@ -69,6 +69,7 @@ type applier struct {
 	failpoint func(string) error
 	faults    *faults
 	stop      context.Context // done once the node is closing
+	replacing *sync.RWMutex   // see markers
 	halted    atomic.Bool     // a batch was given up: nothing after it may be applied
 
 	applied  atomic.Uint64 // the last proposal applied by this process or found in the state
@@ -141,7 +142,9 @@ func (a *applier) attempt(entries []Entry) ([][]byte, error) {
 	if err := a.failpoint(siteApplyBefore); err != nil {
 		return nil, err
 	}
+	a.replacing.RLock()
 	results, err := a.machine.Apply(entries)
+	a.replacing.RUnlock()
 	if err != nil {
 		return nil, err
 	}
@@ -161,16 +164,13 @@ func (a *applier) Snapshot() (hraft.FSMSnapshot, error) {
 	if a.halted.Load() {
 		return nil, errHalted
 	}
-	return &durableState{machine: a.machine, stop: a.stop, need: a.applied.Load()}, nil
+	return &durableState{machine: a.machine, replacing: a.replacing, stop: a.stop, need: a.applied.Load()}, nil
 }
 
-// Restore implements raft.FSM.
-func (a *applier) Restore(from io.ReadCloser) error {
+// Restore implements raft.FSM. The state machine was given the state while it arrived (markers.replace).
+func (a *applier) Restore(io.ReadCloser) error {
 	if a.halted.Load() {
 		return errHalted
-	}
-	if err := a.machine.Restore(from); err != nil {
-		return err
 	}
 	a.advance(a.machine.Applied())
 	return nil
@@ -178,14 +178,17 @@ func (a *applier) Restore(from io.ReadCloser) error {
 
 // durableState is a snapshot being taken: the promise that the state's own files are fsynced up to need.
 type durableState struct {
-	machine StateMachine
-	stop    context.Context
-	need    uint64
+	machine   StateMachine
+	replacing *sync.RWMutex
+	stop      context.Context
+	need      uint64
 }
 
 // Persist implements raft.FSMSnapshot. The library may truncate the log up to the sink's index once this returns nil.
 func (d *durableState) Persist(sink hraft.SnapshotSink) error {
+	d.replacing.RLock()
 	durable, err := d.machine.Persist(d.stop)
+	d.replacing.RUnlock()
 	if err != nil {
 		return err
 	}

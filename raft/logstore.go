@@ -42,7 +42,9 @@ type logStore struct {
 	running   atomic.Bool     // false while opening, when errors are returned instead of waited out
 
 	appendMu sync.Mutex // one writer: append, truncate, stable store, repair
-	broken   error      // why the WAL has to be opened again before it is written, or nil
+	// truncated is true from the removal of the newest entries until others are stored.
+	truncated atomic.Bool
+	broken    error // why the WAL has to be opened again before it is written, or nil
 
 	mu    sync.RWMutex // shared to use wal; exclusive to truncate or replace it
 	wal   *wal.WAL     // nil while it cannot be opened
@@ -202,11 +204,25 @@ func (s *logStore) GetLog(index uint64, entry *hraft.Log) error {
 // StoreLog implements raft.LogStore.
 func (s *logStore) StoreLog(entry *hraft.Log) error { return s.StoreLogs([]*hraft.Log{entry}) }
 
-// StoreLogs implements raft.LogStore: when it returns nil, the entries are fsynced. An error is an *appendError.
+// StoreLogs implements raft.LogStore: when it returns nil, the entries are fsynced. An error is an *appendError. After the
+// end of the log was removed it is tried until it works, because the library still believes in what was removed and would
+// refuse whatever the leader sends.
 func (s *logStore) StoreLogs(entries []*hraft.Log) error {
 	if len(entries) == 0 {
 		return nil
 	}
+	var wait backoff
+	err := s.store(entries)
+	for err != nil && s.truncated.Load() && wait.wait(s.stop) {
+		err = s.store(entries)
+	}
+	if err == nil {
+		s.truncated.Store(false)
+	}
+	return err
+}
+
+func (s *logStore) store(entries []*hraft.Log) error {
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
 	if err := s.repair(); err != nil {
@@ -313,12 +329,15 @@ func (s *logStore) DeleteRange(from, to uint64) error {
 	if err := s.repair(); err != nil {
 		return err
 	}
-	tail := to >= s.last.Load() && from > s.markers.last().Index
+	tail := to >= s.last.Load() && (from > s.markers.last().Index || s.superseded())
 	if !tail && to > s.markers.last().Index {
 		return fmt.Errorf("refused to truncate up to %d, the state is durable up to %d", to, s.markers.last().Index)
 	}
 	if err := s.failpoint(siteTruncateBefore); err != nil {
 		return err
+	}
+	if tail && s.running.Load() {
+		return s.cutTail(from, to)
 	}
 	s.mu.Lock() // a reader must not hold a segment that is being removed
 	err := s.wal.DeleteRange(from, to)
@@ -335,10 +354,61 @@ func (s *logStore) DeleteRange(from, to uint64) error {
 	return s.failpoint(siteTruncateAfter)
 }
 
+// superseded says whether the log is another than the one the marker is of: the state came from another node.
+func (s *logStore) superseded() bool {
+	mark := s.markers.last()
+	var entry hraft.Log
+	err := s.using(func(w *wal.WAL) error { return w.GetLog(mark.Index, &entry) })
+	return err == nil && entry.Term != mark.Term
+}
+
+// cutTail removes the entries from that index on, however often it takes: what is left of a removal that has failed half
+// way is nothing the library could go on with. The caller holds appendMu.
+func (s *logStore) cutTail(from, to uint64) error {
+	first, err := s.FirstIndex()
+	if err != nil {
+		return err
+	}
+	s.last.Store(from - 1)
+	if from <= first {
+		s.last.Store(0) // nothing is left
+	}
+	s.lastCommand.Store(0) // another node leads; what it sends is counted anew
+	s.truncated.Store(true)
+	s.mu.Lock() // a reader must not hold a segment that is being removed
+	err = s.wal.DeleteRange(from, to)
+	s.mu.Unlock()
+	var wait backoff
+	for err == nil || wait.wait(s.stop) {
+		if err == nil {
+			err = s.failpoint(siteTruncateAfter)
+		}
+		if err == nil {
+			s.faults.clear(partAppend)
+			return nil
+		}
+		s.broken = err
+		s.faults.set(partAppend, err)
+		err = s.repair() // removes the rest
+	}
+	return err
+}
+
 // trailing returns how many of the newest entries make up about want bytes.
 func (s *logStore) trailing(want int64) uint64 {
 	entries, _ := s.back(math.MaxUint64, want)
 	return entries
+}
+
+// pinned returns how many of the newest entries a node needs that is being brought up to date, unless the disk is short.
+func (s *logStore) pinned() uint64 {
+	index, ok := s.markers.needed()
+	free, err := s.reserve.available(time.Now())
+	if !ok || err == nil && free < 2*s.reserve.minimum {
+		return 0
+	}
+	last := s.last.Load()
+	return last - min(index, last)
 }
 
 // newest returns about how many bytes the newest entries are.

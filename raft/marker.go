@@ -1,6 +1,8 @@
 package raft
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	hraft "github.com/hashicorp/raft"
 )
@@ -46,33 +49,47 @@ type markers struct {
 	failpoint func(string) error
 	machine   StateMachine
 
-	mu      sync.Mutex
-	current marker // Index 0: none
+	stop    context.Context // done once the node is closing
+	stalled func()          // a state that is being received has stopped coming; or nil
+	// replacing is held while another state replaces the machine's, and shared by whoever uses the machine.
+	replacing sync.RWMutex
+
+	mu       sync.Mutex
+	current  marker    // Index 0: none
+	sending  int       // states under way to followers
+	lastSent time.Time // when the last of them ended
+	pinned   uint64    // the marker's index when the first of them began
+	received string    // the ID of a snapshot that the machine has restored and the library has yet to
 	// floor, if not 0, replaces current.Index in what the library is told at the start, because the state is older than
 	// the marker and the log still reaches back to it. Term and index of the entry the state ends with.
 	floor, floorTerm uint64
 	replayAll        bool // as floor, for a state that is empty
 }
 
-func openMarkers(dir string, failpoint func(string) error, machine StateMachine) (*markers, error) {
-	m := &markers{path: filepath.Join(dir, markerName), failpoint: failpoint, machine: machine}
-	file, err := os.Open(m.path)
-	if errors.Is(err, os.ErrNotExist) {
+func openMarkers(cfg Config, machine StateMachine, stop context.Context) (*markers, error) {
+	m := &markers{path: filepath.Join(cfg.Dir, markerName), failpoint: cfg.Failpoint, machine: machine, stop: stop}
+	var err error
+	if m.current, err = readMarker(m.path); errors.Is(err, os.ErrNotExist) {
 		return m, nil
 	}
+	return m, err
+}
+
+func readMarker(path string) (m marker, err error) {
+	file, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return m, err
 	}
 	defer file.Close()
 	raw, err := io.ReadAll(io.LimitReader(file, markerMost))
 	if err != nil {
-		return nil, err
+		return m, err
 	}
-	if err := json.Unmarshal(raw, &m.current); err != nil {
-		return nil, fmt.Errorf("%w: %s: %v", ErrCorrupt, m.path, err)
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return m, fmt.Errorf("%w: %s: %v", ErrCorrupt, path, err)
 	}
-	if m.current.Version != markerVersion || m.current.Sum != m.current.sum() {
-		return nil, fmt.Errorf("%w: %s: wrong version or checksum", ErrCorrupt, m.path)
+	if m.Version != markerVersion || m.Sum != m.sum() {
+		return m, fmt.Errorf("%w: %s: wrong version or checksum", ErrCorrupt, path)
 	}
 	return m, nil
 }
@@ -117,14 +134,28 @@ func (s *markers) meta() *hraft.SnapshotMeta {
 
 func snapshotID(index uint64) string { return fmt.Sprintf("%020d", index) }
 
-// Open implements raft.SnapshotStore: the bytes of a snapshot are the state as it is now, which is at the marker or ahead.
+// Open implements raft.SnapshotStore: the bytes of a snapshot are the state as it is now, which is at the marker or ahead. One
+// that was just received has no bytes: the state machine has it already.
 func (s *markers) Open(id string) (*hraft.SnapshotMeta, io.ReadCloser, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if id != snapshotID(s.current.Index) {
+	meta, received := s.meta(), s.received == id
+	if received {
+		s.received = ""
+	}
+	s.mu.Unlock()
+	if id != meta.ID {
 		return nil, nil, fmt.Errorf("snapshot %s is gone", id)
 	}
-	return nil, nil, errors.New("not yet")
+	if received {
+		return meta, io.NopCloser(bytes.NewReader(nil)), nil
+	}
+	s.pin()
+	size, from, err := s.send()
+	if err != nil {
+		s.sent()
+	}
+	meta.Size = size
+	return meta, from, err
 }
 
 // write makes next the marker, durably and atomically. It never goes backwards.
@@ -137,16 +168,21 @@ func (s *markers) write(next marker) error {
 	if err := s.failpoint(siteMarkerBefore); err != nil {
 		return err
 	}
-	next.Sum = next.sum()
-	raw, err := json.Marshal(next)
-	if err != nil {
-		return err
-	}
-	if err := replaceFile(s.path, raw); err != nil {
+	if err := s.put(markerName, next); err != nil {
 		return err
 	}
 	s.current = next
 	return s.failpoint(siteMarkerAfter)
+}
+
+// put writes a marker to a file.
+func (s *markers) put(name string, m marker) error {
+	m.Sum = m.sum()
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return replaceFile(s.file(name), raw)
 }
 
 // replaceFile writes content to path so that a crash leaves the old content or the new.
@@ -172,22 +208,36 @@ func replaceFile(path string, content []byte) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// markerSink becomes the marker when it is closed.
+// markerSink becomes the marker when it is closed: of this node's own state, or of one that is written to it.
 type markerSink struct {
 	store  *markers
 	marker marker
+	state  *incoming // nil while nothing was written
 }
 
 // ID implements raft.SnapshotSink.
 func (s *markerSink) ID() string { return snapshotID(s.marker.Index) }
 
-// Write implements raft.SnapshotSink. Nothing is written into a snapshot taken here.
-func (s *markerSink) Write([]byte) (int, error) {
-	return 0, errors.New("a snapshot of this store is a marker and holds no bytes")
+// Write implements raft.SnapshotSink: p is of a state that another node sends.
+func (s *markerSink) Write(p []byte) (int, error) {
+	if s.state == nil {
+		s.state = s.store.receive(s.marker)
+	}
+	return s.state.Write(p)
 }
 
 // Close implements raft.SnapshotSink.
-func (s *markerSink) Close() error { return s.store.write(s.marker) }
+func (s *markerSink) Close() error {
+	if s.state != nil {
+		return s.state.finish(nil)
+	}
+	return s.store.write(s.marker)
+}
 
 // Cancel implements raft.SnapshotSink.
-func (s *markerSink) Cancel() error { return nil }
+func (s *markerSink) Cancel() error {
+	if s.state != nil {
+		_ = s.state.finish(errCutOff) // its error is why this was called
+	}
+	return nil
+}

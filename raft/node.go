@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,10 @@ const (
 	enqueueTimeout = 10 * time.Second
 	// drainTimeout bounds how long Close waits for proposals that are under way.
 	drainTimeout = 5 * time.Second
+	// followTimeout and followRetry pace a follower's attempts to catch up with its leader. If it takes longer, what has been
+	// committed in the meantime is waited for, too.
+	followTimeout = time.Second
+	followRetry   = 50 * time.Millisecond
 )
 
 // Node is one member of the cluster. Its methods may be called from any goroutine.
@@ -28,6 +33,15 @@ type Node struct {
 	applier *applier
 	log     *logStore
 	raft    *hraft.Raft
+	leader  *leadership
+
+	// Nil on a node without a Listener.
+	port      *port
+	transport *transport
+	rpc       *rpc
+	own       map[string]http.Handler
+	reports   reports
+	expelled  expelled
 
 	stop       context.Context // done once Close was called
 	cancel     context.CancelFunc
@@ -49,6 +63,8 @@ type Node struct {
 func newNode(cfg Config, sm StateMachine, lock *os.File) *Node {
 	n := &Node{cfg: cfg, lock: lock, faults: newFaults(cfg.Logger),
 		room: semaphore.NewWeighted(cfg.InflightBytes), snapshots: make(chan chan error), idle: make(chan struct{})}
+	n.leader, n.reports.last = newLeadership(), map[string]heardReport{}
+	n.own = n.ownHandlers()
 	n.stop, n.cancel = context.WithCancel(context.Background())
 	n.applier = &applier{machine: sm, failpoint: cfg.Failpoint, faults: n.faults, stop: n.stop}
 	n.applier.applied.Store(sm.Applied())
@@ -61,11 +77,22 @@ type Result struct {
 	Value []byte // what StateMachine.Apply returned for it
 }
 
-// Propose puts data into the order and returns once it is fsynced on a majority and applied here. data must not be changed
-// afterwards, even if ctx ends first. It waits while too many bytes are under way.
+// Propose puts data into the order and returns once it is fsynced on a majority and applied here; a node that does not lead
+// has the leader do it. data must not be changed afterwards, even if ctx ends first. It waits while too many bytes are under way.
 //
 // The error's kind says what is known: ErrUnknown means it may or may not be applied; every other kind, that it was not kept.
 func (n *Node) Propose(ctx context.Context, data []byte) (Result, error) {
+	leader, lasting := n.elsewhere()
+	return n.proposeWith(ctx, data, func(op string) (Result, error) {
+		if leader != "" {
+			return n.forward(ctx, op, leader, lasting, data)
+		}
+		return n.propose(op, data)
+	})
+}
+
+// proposeWith calls hand, which hands data over, once there is room for it.
+func (n *Node) proposeWith(ctx context.Context, data []byte, hand func(op string) (Result, error)) (Result, error) {
 	const op = "propose"
 	if len(data) > MaxProposalBytes {
 		return Result{}, &Error{Op: op, Kind: ErrTooLarge, Cause: fmt.Errorf("%d bytes, at most %d", len(data), MaxProposalBytes)}
@@ -81,18 +108,10 @@ func (n *Node) Propose(ctx context.Context, data []byte) (Result, error) {
 		return Result{}, &Error{Op: op, Kind: ErrUnavailable, Cause: err, Hint: "more is proposed than this disk can take"}
 	}
 	var result Result
-	err := n.await(ctx, op, func() error {
+	err := n.await(ctx, op, func() (err error) {
 		defer n.room.Release(min(weight, n.cfg.InflightBytes))
-		future := n.raft.Apply(data, enqueueTimeout)
-		if err := future.Error(); err != nil {
-			return n.proposalError(op, err)
-		}
-		if err, ok := future.Response().(error); ok {
-			return &Error{Op: op, Kind: ErrUnknown, Cause: err}
-		}
-		value, _ := future.Response().([]byte)
-		result = Result{Index: future.Index(), Value: value}
-		return nil
+		result, err = hand(op)
+		return err
 	})
 	if err != nil {
 		return Result{}, err
@@ -194,11 +213,27 @@ func (n *Node) Barrier(ctx context.Context) error {
 	})
 }
 
-// ReadIndex asks a majority whether this node still leads, and returns the index that a state must have applied to include
-// everything acknowledged before the call; here it is applied when ReadIndex returns. Leader only; it costs no entry.
-func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
-	const op = "read index"
+// ReadIndex asks a majority who leads, and returns the index that a state must have applied to include everything
+// acknowledged before the call; here it is applied when ReadIndex returns. It costs no entry.
+func (n *Node) ReadIndex(ctx context.Context) (index uint64, err error) {
 	if err := n.Ready(); err != nil {
+		return 0, err
+	}
+	if leader, _ := n.elsewhere(); leader != "" {
+		index, err = n.leaderIndex(ctx)
+	} else {
+		index, err = n.confirmedIndex(ctx)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return index, n.WaitApplied(ctx, index)
+}
+
+// confirmedIndex is the read index of the leader, which this node must be.
+func (n *Node) confirmedIndex(ctx context.Context) (uint64, error) {
+	const op = "read index"
+	if err := n.accepting(op); err != nil {
 		return 0, err
 	}
 	if n.raft.State() == hraft.Leader && n.settledTerm.Load() != n.raft.CurrentTerm() {
@@ -212,10 +247,7 @@ func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return 0, err
-	}
-	return index, n.WaitApplied(ctx, index)
+	return index, err
 }
 
 // WaitApplied returns once this node has applied the proposal with that index: how a session sees what it wrote through
@@ -239,7 +271,8 @@ func (n *Node) WaitApplied(ctx context.Context, index uint64) error {
 	}
 }
 
-// watchLeadership applies, at the start of each of this node's terms as leader, everything committed in the terms before.
+// watchLeadership applies, at the start of each of this node's terms as leader, everything committed in the terms before;
+// and once, on a follower, everything committed when it started.
 func (n *Node) watchLeadership() {
 	var wait backoff
 	retry := time.NewTimer(0)
@@ -253,7 +286,13 @@ func (n *Node) watchLeadership() {
 		case <-retry.C:
 		}
 		term := n.raft.CurrentTerm()
-		if n.raft.State() != hraft.Leader || n.settledTerm.Load() == term {
+		if n.raft.State() != hraft.Leader {
+			if n.rpc != nil && !n.caughtUp.Load() && !n.follow() {
+				retry.Reset(followRetry)
+			}
+			continue
+		}
+		if n.settledTerm.Load() == term {
 			continue
 		}
 		if err := n.Barrier(n.stop); err != nil {
@@ -265,6 +304,23 @@ func (n *Node) watchLeadership() {
 		n.caughtUp.Store(true)
 		n.cfg.Logger.Debug("raft: caught up", "term", term, "applied", n.applier.applied.Load())
 	}
+}
+
+// follow applies what was committed when it was called, and says whether it could.
+func (n *Node) follow() bool {
+	ctx, cancel := context.WithTimeout(n.stop, followTimeout)
+	defer cancel()
+	index, err := n.leaderIndex(ctx)
+	if err == nil {
+		err = n.WaitApplied(ctx, index)
+	}
+	if err != nil {
+		n.cfg.Logger.Debug("raft: not caught up yet", "error", err)
+		return false
+	}
+	n.caughtUp.Store(true)
+	n.cfg.Logger.Debug("raft: caught up", "applied", n.applier.applied.Load())
+	return true
 }
 
 // Fault returns what this node cannot do at the moment, or nil.
@@ -279,6 +335,9 @@ func (n *Node) Ready() error {
 	}
 	if _, leader := n.raft.LeaderWithID(); leader == "" {
 		return &Error{Op: op, Kind: ErrNoQuorum}
+	}
+	if _, known := n.member(n.cfg.NodeID); !known {
+		return &Error{Op: op, Kind: ErrNotMember, Hint: "this node was removed, or has yet to be added"}
 	}
 	if !n.caughtUp.Load() {
 		return &Error{Op: op, Kind: ErrUnavailable, Hint: "still applying what was committed before the start"}
@@ -348,7 +407,6 @@ func (n *Node) close() error {
 	case <-drain.C:
 		n.cfg.Logger.Warn("closing with proposals under way")
 	}
-	err := n.raft.Shutdown().Error()
-	n.background.Wait()
+	err := n.shutdown()
 	return errors.Join(err, n.log.close(), n.lock.Close())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -51,15 +52,22 @@ func writeFirst(cfg Config, log *logStore) error {
 	if err := log.SetUint64([]byte(keyCurrentTerm), 1); err != nil {
 		return err
 	}
-	alone := hraft.Configuration{Servers: []hraft.Server{{
-		Suffrage: hraft.Voter, ID: hraft.ServerID(cfg.NodeID), Address: hraft.ServerAddress(cfg.NodeID),
+	return log.StoreLog(&hraft.Log{Index: 1, Term: 1, Type: hraft.LogConfiguration, Data: hraft.EncodeConfiguration(aloneConfiguration(cfg))})
+}
+
+func aloneConfiguration(cfg Config) hraft.Configuration {
+	address := cfg.Address
+	if address == "" {
+		address = cfg.NodeID
+	}
+	return hraft.Configuration{Servers: []hraft.Server{{
+		Suffrage: hraft.Voter, ID: hraft.ServerID(cfg.NodeID), Address: hraft.ServerAddress(address),
 	}}}
-	return log.StoreLog(&hraft.Log{Index: 1, Term: 1, Type: hraft.LogConfiguration, Data: hraft.EncodeConfiguration(alone)})
 }
 
 // openStores opens the marker and the log of cfg.Dir.
 func openStores(cfg Config, sm StateMachine, f *faults, stop context.Context) (*logStore, error) {
-	m, err := openMarkers(cfg.Dir, cfg.Failpoint, sm)
+	m, err := openMarkers(cfg, sm, stop)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +106,14 @@ func open(cfg Config, sm StateMachine, lock *os.File) (*Node, error) {
 	if n.log, err = openStores(cfg, sm, n.faults, n.stop); err != nil {
 		return nil, err
 	}
-	if err = n.reconcile(sm.Applied()); err == nil {
+	n.applier.replacing = &n.log.markers.replacing
+	if n.expelled, err = readExpelled(cfg.Dir); err == nil {
+		err = n.log.markers.resolve(n.stop)
+	}
+	if err == nil {
+		err = n.reconcile(sm.Applied())
+	}
+	if err == nil {
 		err = n.start()
 	}
 	if err != nil {
@@ -113,13 +128,15 @@ func open(cfg Config, sm StateMachine, lock *os.File) (*Node, error) {
 func (n *Node) reconcile(applied uint64) error {
 	mark, last := n.log.markers.last(), n.log.last.Load()
 	switch {
+	case last == 0 && mark.Index == 0 && n.cfg.Joining && n.cfg.Listener != nil && applied == 0:
+		return nil
 	case last == 0 && mark.Index == 0:
 		return &Error{Op: "open", Kind: ErrNotBootstrapped, Hint: "set this node up, or join it to a cluster"}
-	case applied > max(last, mark.Index):
+	case applied > max(last, mark.Index, mark.State):
 		return &Error{Op: "open", Kind: ErrMismatch, Hint: "restore the log that belongs to this state",
-			Cause: fmt.Errorf("the state has entry %d, the log ends at %d", applied, max(last, mark.Index))}
+			Cause: fmt.Errorf("the state has entry %d, the log ends at %d", applied, max(last, mark.Index, mark.State))}
 	case applied >= mark.State:
-		return nil // replays from the marker; what the state has of that is skipped
+		return n.log.dropStale() // replays from the marker; what the state has of that is skipped
 	}
 	first, err := n.log.FirstIndex()
 	if err != nil {
@@ -154,20 +171,81 @@ func (n *Node) startRaft(transport hraft.Transport) (r *hraft.Raft, err error) {
 
 // start runs the library and this node's own goroutines.
 func (n *Node) start() error {
+	if n.cfg.Listener != nil {
+		return n.startMember()
+	}
 	address, transport := hraft.NewInmemTransport(hraft.ServerAddress(n.cfg.NodeID))
 	r, err := n.startRaft(transport)
 	if err != nil {
 		return err
 	}
-	n.raft = r
-	n.log.running.Store(true)
-	n.background.Go(n.watchLeadership)
-	n.background.Go(n.snapshotLoop)
-	servers := r.GetConfiguration().Configuration().Servers
+	n.started(r)
+	servers := n.servers()
 	if len(servers) == 1 && servers[0].ID == hraft.ServerID(n.cfg.NodeID) {
 		n.background.Go(func() { n.electNow(address, transport) })
 	}
 	return nil
+}
+
+// startMember is start for a node that others can reach.
+func (n *Node) startMember() error {
+	n.port = newPort(n.cfg, n.refuses)
+	n.transport = newTransport(n.port, func(id hraft.ServerID) bool {
+		_, known := n.member(string(id))
+		return known && n.leads()
+	})
+	n.log.markers.stalled = func() { n.port.dropRaft(func(inbound bool, _ string) bool { return inbound }) }
+	r, err := n.startRaft(n.transport)
+	if err != nil {
+		return errors.Join(err, n.transport.Close(), n.port.close())
+	}
+	n.rpc = newRPC(n.port, http.HandlerFunc(n.serveHTTP), n.addressOf)
+	n.started(r)
+	n.background.Go(n.rpc.serve)
+	n.background.Go(n.tend)
+	if n.onlyVoter() {
+		n.background.Go(n.transport.electNow)
+	}
+	return nil
+}
+
+func (n *Node) started(r *hraft.Raft) {
+	n.raft = r
+	n.log.running.Store(true)
+	n.background.Go(n.followLeader)
+	n.background.Go(n.watchLeadership)
+	n.background.Go(n.snapshotLoop)
+}
+
+// shutdown ends what start began.
+func (n *Node) shutdown() error {
+	if n.port == nil {
+		err := n.raft.Shutdown().Error()
+		n.background.Wait()
+		return err
+	}
+	n.rpc.close()
+	// A state that is being received would hold the library up.
+	n.port.dropRaft(func(bool, string) bool { return true })
+	err := errors.Join(n.raft.Shutdown().Error(), n.transport.Close(), n.port.close())
+	n.background.Wait()
+	return err
+}
+
+func (n *Node) onlyVoter() bool {
+	voters := 0
+	for _, s := range n.servers() {
+		if s.Suffrage == hraft.Voter {
+			voters++
+		}
+	}
+	self, known := n.member(n.cfg.NodeID)
+	return voters == 1 && known && self.Suffrage == hraft.Voter
+}
+
+func (n *Node) addressOf(id string) (string, bool) {
+	s, known := n.member(id)
+	return string(s.Address), known
 }
 
 // starterTimeout, ten times, bounds how long Close can wait for electNow.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"runtime"
@@ -149,7 +150,8 @@ func TestBytesUnderWayAreBounded(t *testing.T) {
 
 func TestBatchesAreBounded(t *testing.T) {
 	sm := newLedger(t, filepath.Join(t.TempDir(), "state"))
-	a := &applier{machine: sm, failpoint: func(string) error { return nil }, faults: newFaults(testLogger(t)), stop: t.Context()}
+	a := &applier{machine: sm, failpoint: func(string) error { return nil }, faults: newFaults(testLogger(t)), stop: t.Context(),
+		replacing: new(sync.RWMutex)}
 	var logs []*hraft.Log
 	add := func(kind hraft.LogType, size int) {
 		logs = append(logs, &hraft.Log{Index: uint64(len(logs) + 1), Type: kind, Data: make([]byte, size)})
@@ -249,18 +251,32 @@ func TestStateTravelsAsASnapshot(t *testing.T) {
 	if err != nil || len(meta) != 1 {
 		t.Fatalf("%v, %v", meta, err)
 	}
-	_, body, err := n.log.markers.Open(meta[0].ID)
+	opened, body, err := n.log.markers.Open(meta[0].ID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer body.Close()
 	other := newLedger(t, filepath.Join(t.TempDir(), "other"))
-	a := &applier{machine: other, faults: newFaults(testLogger(t)), stop: t.Context()}
-	if err := a.Restore(body); err != nil {
+	cfg, err = Config{Dir: t.TempDir(), NodeID: "n2"}.withDefaults()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(other.data(), sm.data()) || a.applied.Load() != sm.Applied() {
-		t.Fatalf("restored %d entries up to %d", len(other.data()), a.applied.Load())
+	to, err := openMarkers(cfg, other, t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink, err := to.Create(1, meta[0].Index, meta[0].Term, meta[0].Configuration, meta[0].ConfigurationIndex, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(sink, body); err != nil || n != opened.Size {
+		t.Fatalf("%d of %d bytes: %v", n, opened.Size, err)
+	}
+	if err := sink.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(other.data(), sm.data()) || to.last().State != sm.Applied() {
+		t.Fatalf("restored %d entries, marker %+v", len(other.data()), to.last())
 	}
 	if _, _, err := n.log.markers.Open("another"); err == nil {
 		t.Fatal("opened a snapshot that does not exist")

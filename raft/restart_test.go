@@ -294,7 +294,7 @@ func TestNothingIsTruncatedThatIsNotDurable(t *testing.T) {
 func TestMarker(t *testing.T) {
 	dir := t.TempDir()
 	none := func(string) error { return nil }
-	m, err := openMarkers(dir, none, nil)
+	m, err := openMarkers(Config{Dir: dir, Failpoint: none}, nil, t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +310,7 @@ func TestMarker(t *testing.T) {
 	if err := m.write(back); err == nil {
 		t.Fatal("went back")
 	}
-	m, err = openMarkers(dir, none, nil)
+	m, err = openMarkers(Config{Dir: dir, Failpoint: none}, nil, t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +327,7 @@ func TestMarker(t *testing.T) {
 		if err := os.WriteFile(m.path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := openMarkers(dir, none, nil); !errors.Is(err, ErrCorrupt) {
+		if _, err := openMarkers(Config{Dir: dir, Failpoint: none}, nil, t.Context()); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -62,7 +62,7 @@ func (n *Node) snapshot() error {
 	}
 	settings := n.raft.ReloadableConfig()
 	// At least one entry stays: with an empty log raft-wal forgets where it was.
-	settings.TrailingLogs = max(n.log.trailing(n.cfg.LogBytes), 1)
+	settings.TrailingLogs = max(n.log.trailing(n.cfg.LogBytes), n.log.pinned(), 1)
 	if err := n.raft.ReloadConfig(settings); err != nil {
 		return &Error{Op: "snapshot", Kind: ErrUnavailable, Cause: err}
 	}

@@ -1,0 +1,269 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+)
+
+const (
+	// maxAppendBytes bounds the data of one append RPC, unless one entry is larger.
+	maxAppendBytes = 16 << 20
+	// bulkTimeout bounds an append RPC: sending up to maxAppendBytes, storing them, answering.
+	bulkTimeout = 10 * time.Second
+	// bulkScale bytes of state get bulkTimeout each.
+	bulkScale = 16 << 20
+	// quickTimeoutLeast bounds a heartbeat or a vote, if twice the heartbeat's time-out is less.
+	quickTimeoutLeast = 500 * time.Millisecond
+	// silence is how long heartbeats to a node must have failed before what else is under way to it is given up.
+	silence = 3 * time.Second
+	// pooled is how many idle connections to a node are kept; any of them may be dead.
+	pooled = 3
+	// refusedPause is how long to wait after a follower could not store what it was sent.
+	refusedPause = 100 * time.Millisecond
+	reachPoll    = 10 * time.Millisecond
+)
+
+// transport is the Raft library's view of the network. Heartbeats and votes have connections and time-outs of their own, so
+// that a node that is gone is noticed soon and one that is busy is not given up. It also bounds the bytes of an append, which
+// the library counts in entries, and keeps the library's back-off, up to 10 s, away from a node that has just come back.
+type transport struct {
+	quick, bulk *hraft.NetworkTransport
+	port        *port
+	consumer    chan hraft.RPC
+	stop        context.Context
+	cancel      context.CancelFunc
+	active      sync.WaitGroup
+	// leads says whether this node still leads a cluster of which id is a member.
+	leads func(id hraft.ServerID) bool
+
+	mu    sync.Mutex
+	heard map[hraft.ServerID]time.Time // the last heartbeat that was answered
+}
+
+var (
+	_ hraft.Transport   = (*transport)(nil)
+	_ hraft.WithPreVote = (*transport)(nil)
+	_ hraft.WithClose   = (*transport)(nil)
+)
+
+func newTransport(p *port, leads func(hraft.ServerID) bool) *transport {
+	cfg := p.cfg
+	t := &transport{port: p, consumer: make(chan hraft.RPC), leads: leads, heard: map[hraft.ServerID]time.Time{}}
+	t.stop, t.cancel = context.WithCancel(context.Background())
+	logger := newLibraryLogger(cfg.Logger)
+	t.quick = hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{Logger: logger, Stream: outbound{p},
+		MaxPool: pooled, Timeout: max(2*cfg.HeartbeatTimeout, quickTimeoutLeast)})
+	t.bulk = hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{Logger: logger, Stream: p,
+		MaxPool: pooled, Timeout: bulkTimeout})
+	t.bulk.TimeoutScale = bulkScale
+	t.active.Go(func() { t.relay(t.bulk.Consumer()) })
+	return t
+}
+
+// outbound is a StreamLayer that nobody connects to.
+type outbound struct{ *port }
+
+func (o outbound) Accept() (net.Conn, error) {
+	<-o.stop.Done()
+	return nil, net.ErrClosed
+}
+
+func (t *transport) relay(from <-chan hraft.RPC) {
+	for {
+		select {
+		case rpc := <-from:
+			select {
+			case t.consumer <- rpc:
+			case <-t.stop.Done():
+				return
+			}
+		case <-t.stop.Done():
+			return
+		}
+	}
+}
+
+// electNow asks the library to stand for election at once.
+func (t *transport) electNow() {
+	request := &hraft.TimeoutNowRequest{RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax}}
+	select {
+	case t.consumer <- hraft.RPC{Command: request, RespChan: make(chan hraft.RPCResponse, 1)}:
+	case <-t.stop.Done():
+	}
+}
+
+// joinTarget and splitTarget put a node's ID in what the library takes for an address: connections are made to a node, not
+// to whoever answers at its address.
+func joinTarget(id hraft.ServerID, address hraft.ServerAddress) hraft.ServerAddress {
+	return hraft.ServerAddress(id) + "|" + address
+}
+
+func splitTarget(target string) (id, address string) {
+	if i := strings.LastIndexByte(target, '|'); i >= 0 {
+		return target[:i], target[i+1:]
+	}
+	return "", target
+}
+
+// again repeats a small request that failed at once, because its connection had been closed while it was idle.
+func (t *transport) again(ask func() error) (err error) {
+	for range pooled + 1 {
+		began := time.Now()
+		if err = ask(); err == nil || time.Since(began) > quickTimeoutLeast/4 || !closedConn(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func closedConn(err error) bool {
+	var op *net.OpError
+	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &op) && op.Op != "dial"
+}
+
+func isHeartbeat(args *hraft.AppendEntriesRequest) bool {
+	return args.PrevLogEntry == 0 && len(args.Entries) == 0 && args.LeaderCommitIndex == 0
+}
+
+// AppendEntries implements raft.Transport.
+func (t *transport) AppendEntries(id hraft.ServerID, target hraft.ServerAddress, args *hraft.AppendEntriesRequest,
+	resp *hraft.AppendEntriesResponse) error {
+	to := joinTarget(id, target)
+	if isHeartbeat(args) {
+		err := t.again(func() error { return t.quick.AppendEntries(id, to, args, resp) })
+		t.heartbeat(id, err)
+		return err
+	}
+	args.Entries = bounded(args.Entries)
+	err := t.bulk.AppendEntries(id, to, args, resp)
+	switch {
+	case err != nil:
+		t.untilReached(id)
+	case !resp.Success && !resp.NoRetryBackoff && resp.Term <= args.Term:
+		// The follower could not store it, such as while its disk is full.
+		resp.NoRetryBackoff = true
+		t.pause(refusedPause)
+	}
+	return err
+}
+
+// bounded returns as many of entries as fit into one RPC. The library goes on behind the last one that the request held.
+func bounded(entries []*hraft.Log) []*hraft.Log {
+	size := 0
+	for i, e := range entries {
+		if size += len(e.Data); size > maxAppendBytes && i > 0 {
+			return entries[:i]
+		}
+	}
+	return entries
+}
+
+// heartbeat takes note of how a heartbeat to id went.
+func (t *transport) heartbeat(id hraft.ServerID, err error) {
+	t.mu.Lock()
+	last, known := t.heard[id]
+	if err == nil || !known {
+		t.heard[id] = time.Now()
+	}
+	t.mu.Unlock()
+	if err != nil && known && time.Since(last) > silence {
+		t.port.dropRaft(func(inbound bool, peer string) bool { return !inbound && peer == string(id) })
+	}
+}
+
+// untilReached waits until a heartbeat to id is answered, or there is no more reason to wait.
+func (t *transport) untilReached(id hraft.ServerID) {
+	began := time.Now()
+	for t.leads(id) && t.stop.Err() == nil {
+		t.mu.Lock()
+		heard := t.heard[id]
+		t.mu.Unlock()
+		if heard.After(began) {
+			return
+		}
+		t.pause(reachPoll)
+	}
+}
+
+func (t *transport) pause(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-t.stop.Done():
+	}
+}
+
+// AppendEntriesPipeline implements raft.Transport.
+func (t *transport) AppendEntriesPipeline(id hraft.ServerID, target hraft.ServerAddress) (hraft.AppendPipeline, error) {
+	inner, err := t.bulk.AppendEntriesPipeline(id, joinTarget(id, target))
+	if err != nil {
+		return nil, err
+	}
+	return pipeline{inner}, nil
+}
+
+// pipeline bounds what it sends.
+type pipeline struct{ hraft.AppendPipeline }
+
+func (p pipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (hraft.AppendFuture, error) {
+	args.Entries = bounded(args.Entries)
+	return p.AppendPipeline.AppendEntries(args, resp)
+}
+
+// RequestVote implements raft.Transport.
+func (t *transport) RequestVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse) error {
+	return t.again(func() error { return t.quick.RequestVote(id, joinTarget(id, target), args, resp) })
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t *transport) RequestPreVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestPreVoteRequest, resp *hraft.RequestPreVoteResponse) error {
+	return t.again(func() error { return t.quick.RequestPreVote(id, joinTarget(id, target), args, resp) })
+}
+
+// TimeoutNow implements raft.Transport.
+func (t *transport) TimeoutNow(id hraft.ServerID, target hraft.ServerAddress, args *hraft.TimeoutNowRequest, resp *hraft.TimeoutNowResponse) error {
+	return t.again(func() error { return t.quick.TimeoutNow(id, joinTarget(id, target), args, resp) })
+}
+
+// InstallSnapshot implements raft.Transport.
+func (t *transport) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest,
+	resp *hraft.InstallSnapshotResponse, data io.Reader) error {
+	err := t.bulk.InstallSnapshot(id, joinTarget(id, target), args, resp, data)
+	if err != nil {
+		t.untilReached(id)
+		t.pause(refusedPause)
+	}
+	return err
+}
+
+// Consumer implements raft.Transport.
+func (t *transport) Consumer() <-chan hraft.RPC { return t.consumer }
+
+// LocalAddr implements raft.Transport.
+func (t *transport) LocalAddr() hraft.ServerAddress { return hraft.ServerAddress(t.port.cfg.Address) }
+
+// EncodePeer implements raft.Transport.
+func (t *transport) EncodePeer(_ hraft.ServerID, address hraft.ServerAddress) []byte {
+	return []byte(address)
+}
+
+// DecodePeer implements raft.Transport.
+func (t *transport) DecodePeer(raw []byte) hraft.ServerAddress { return hraft.ServerAddress(raw) }
+
+// SetHeartbeatHandler implements raft.Transport.
+func (t *transport) SetHeartbeatHandler(handle func(hraft.RPC)) { t.bulk.SetHeartbeatHandler(handle) }
+
+// Close implements raft.WithClose.
+func (t *transport) Close() error {
+	t.cancel()
+	err := errors.Join(t.quick.Close(), t.bulk.Close())
+	t.port.dropRaft(func(bool, string) bool { return true })
+	t.active.Wait()
+	return err
+}
