@@ -37,6 +37,8 @@ func TestScripts(t *testing.T) {
 			"status": status,
 			"field":  field,
 			"listen": listen,
+			"token":  tokenOf,
+			"voters": voters,
 		},
 	})
 }
@@ -65,6 +67,26 @@ func listen(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("no listener %s in %v", args[0], status.Listen)
 	}
 	ts.Setenv(args[1], address)
+}
+
+// tokenOf VARIABLE sets a variable to the token on standard output.
+func tokenOf(ts *testscript.TestScript, _ bool, args []string) {
+	var made invitation
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &made))
+	ts.Setenv(args[0], made.Token)
+}
+
+// voters DIR N waits until the node on DIR knows so many voters.
+func voters(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	poll(ts, args[1]+" voters", func() error {
+		status, err := statusOf(ts.MkAbs(args[0]))
+		if err == nil && status.voters() != want {
+			err = fmt.Errorf("nodes %+v", status.Nodes)
+		}
+		return err
+	})
 }
 
 func statusOf(dir string) (clusterStatus, error) {
