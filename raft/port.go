@@ -234,11 +234,9 @@ func (p *port) drop(which func(*trackedConn) bool) {
 }
 
 // Accept implements raft.StreamLayer.
-func (p *port) Accept() (net.Conn, error) { return p.next(p.raft) }
-
-func (p *port) next(from chan net.Conn) (net.Conn, error) {
+func (p *port) Accept() (net.Conn, error) {
 	select {
-	case conn := <-from:
+	case conn := <-p.raft:
 		return conn, nil
 	case <-p.stop.Done():
 		return nil, net.ErrClosed
@@ -295,6 +293,30 @@ func (c *trackedConn) Close() error {
 }
 
 // rpcListener hands the RPC's connections to an HTTP server.
-type rpcListener struct{ *port }
+type rpcListener struct {
+	*port
+	closed chan struct{}
+	once   *sync.Once
+}
 
-func (l rpcListener) Accept() (net.Conn, error) { return l.next(l.rpc) }
+// Accept implements net.Listener.
+func (l rpcListener) Accept() (net.Conn, error) {
+	select {
+	case <-l.closed:
+		return nil, net.ErrClosed
+	default:
+	}
+	select {
+	case conn := <-l.rpc:
+		return conn, nil
+	case <-l.closed:
+	case <-l.stop.Done():
+	}
+	return nil, net.ErrClosed
+}
+
+// Close implements net.Listener; the HTTP server waits for Accept to return.
+func (l rpcListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}

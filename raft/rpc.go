@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -73,7 +74,7 @@ func newRPC(p *port, handler http.Handler, address func(id string) (string, bool
 	return r
 }
 
-func (r *rpc) serve() { _ = r.server.Serve(rpcListener{r.port}) }
+func (r *rpc) serve() { _ = r.server.Serve(rpcListener{port: r.port, closed: make(chan struct{}), once: new(sync.Once)}) }
 
 func (r *rpc) close() {
 	_ = r.server.Close()
