@@ -8,9 +8,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"trivet/auth"
@@ -248,6 +250,7 @@ func (w *lockedWriter) Write(p []byte) (int, error) {
 func (c *cli) serveDemoNode(ctx context.Context, s settings, remove string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	signal.Ignore(syscall.SIGPIPE) // the demo reads what this node says, as long as it lives
 	parent := os.Getppid()
 	go func() {
 		_, _ = io.Copy(io.Discard, c.in) // that it ends is all that matters
