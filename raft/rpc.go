@@ -74,7 +74,9 @@ func newRPC(p *port, handler http.Handler, address func(id string) (string, bool
 	return r
 }
 
-func (r *rpc) serve() { _ = r.server.Serve(rpcListener{port: r.port, closed: make(chan struct{}), once: new(sync.Once)}) }
+func (r *rpc) serve() {
+	_ = r.server.Serve(rpcListener{port: r.port, closed: make(chan struct{}), once: new(sync.Once)})
+}
 
 func (r *rpc) close() {
 	_ = r.server.Close()
