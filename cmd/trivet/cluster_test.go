@@ -210,6 +210,16 @@ func TestCluster(t *testing.T) {
 		t.Errorf("UIDVALIDITY %s and %s", validity, again)
 	}
 
+	var checked verification
+	if err := json.Unmarshal([]byte(followers[0].must("verify", "--json")), &checked); err != nil || !checked.OK || len(checked.Nodes) != 3 {
+		t.Errorf("verify: %+v, %v", checked, err)
+	}
+	for _, n := range checked.Nodes {
+		if n.Checksum == "" || n.Checksum != checked.Nodes[0].Checksum || n.Problem != "" {
+			t.Errorf("the nodes differ: %+v", checked.Nodes)
+		}
+	}
+
 	now, others := leaderAndFollowers(nodes)
 	now.kill()
 	others[0].kill()

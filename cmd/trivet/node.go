@@ -61,6 +61,7 @@ func openNode(dir dataDir, s settings, log *slog.Logger, cluster net.Listener) (
 	if err := n.openLog(failpoint, cluster); err != nil {
 		return nil, errors.Join(err, n.store.Close())
 	}
+	n.store.SetPeer(n.fetchBody)
 	n.store.Attach(replicatedLog{node: n.raft, patience: proposePatience, observe: n.metrics.proposal})
 	return n, nil
 }
@@ -98,6 +99,7 @@ func (n *node) joinNetwork(config *raft.Config, cluster net.Listener) error {
 	config.Address = clusterAddress(string(n.settings.ClusterAddress), cluster.Addr())
 	config.ServerTLS, config.ClientTLS = n.identity.serverTLS, n.identity.clientTLS
 	config.Joining, config.Peers, config.Replica = n.dir.joining(), peers, n.dir.replica()
+	config.Handlers = n.peerHandlers()
 	config.Public = map[string]http.Handler{pathJoin: clusterHandler(n.admit)}
 	return nil
 }
@@ -261,11 +263,11 @@ func (n *node) hostname() string {
 	return "localhost"
 }
 
-// keepHouse prunes the state while this node leads.
+// keepHouse prunes the state, and has the nodes compare theirs, while this node leads.
 func (n *node) keepHouse(ctx context.Context) {
 	tick := time.NewTicker(time.Duration(n.settings.Housekeeping))
 	defer tick.Stop()
-	for {
+	for compared := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -276,6 +278,10 @@ func (n *node) keepHouse(ctx context.Context) {
 		}
 		if err := n.store.Housekeep(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("housekeeping failed; it is tried again", "error", err)
+		}
+		if time.Since(compared) > compareEvery {
+			compared = time.Now()
+			n.reportDifferences(ctx)
 		}
 	}
 }

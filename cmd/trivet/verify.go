@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,23 +26,30 @@ type verification struct {
 	Tables       map[string]string `json:"tables"`
 	Messages     int64             `json:"messages"`
 	Octets       int64             `json:"octets"`
+	Repaired     int64             `json:"repaired"` // bodies that were damaged and came from another node
 	Problems     []string          `json:"problems"`
+	Nodes        []comparison      `json:"nodes,omitempty"` // of a cluster, when the node runs
 }
 
 // errDamaged makes the exit status tell of problems that were printed.
 var errDamaged = errors.New("the state is damaged; see the problems above")
 
 func (c *cli) verify(cmd *cobra.Command, _ []string) error {
-	var found storage.Verification
+	var found verified
 	err := newController(c.dir).do(cmd.Context(), "verify", nothing{}, &found)
 	if errors.Is(err, errNotRunning) {
-		found, err = c.verifyStopped(cmd.Context())
+		found.Verification, err = c.verifyStopped(cmd.Context())
 	}
 	if err != nil {
 		return err
 	}
 	v := verification{OK: len(found.Problems) == 0, Checksum: found.Checksum.Sum, AppliedIndex: found.Checksum.Index,
-		Tables: found.Checksum.Tables, Messages: found.Messages, Octets: found.Octets, Problems: found.Problems}
+		Tables: found.Checksum.Tables, Messages: found.Messages, Octets: found.Octets, Repaired: found.Repaired, Problems: found.Problems, Nodes: found.Nodes}
+	for _, n := range v.Nodes {
+		if len(n.Differs) > 0 {
+			v.OK, v.Problems = false, append(v.Problems, fmt.Sprintf("the state of node %s differs in %s", n.Node, strings.Join(n.Differs, ", ")))
+		}
+	}
 	if err := c.print(v, v.text); err != nil {
 		return err
 	}
@@ -53,6 +61,12 @@ func (c *cli) verify(cmd *cobra.Command, _ []string) error {
 
 func (v verification) text(w io.Writer) {
 	fmt.Fprintf(w, "checksum\t%s\napplied\t%d\nbodies\t%d, %s\n", v.Checksum, v.AppliedIndex, v.Messages, size(v.Octets).about())
+	if v.Repaired > 0 {
+		fmt.Fprintf(w, "repaired\t%d bodies, from other nodes\n", v.Repaired)
+	}
+	for _, n := range v.Nodes {
+		fmt.Fprintf(w, "node %s\t%s%s\n", n.Node, n.Checksum, n.Problem)
+	}
 	for _, p := range v.Problems {
 		fmt.Fprintf(w, "problem\t%s\n", p)
 	}
