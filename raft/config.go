@@ -23,6 +23,8 @@ const (
 	maxApplyEntries = 512
 	// maxAppendEntries bounds an append RPC, whose entries are read before their bytes are counted (see transport).
 	maxAppendEntries = 64
+	// commitTimeout is how long a follower may not hear what is committed while nothing new is proposed.
+	commitTimeout = 20 * time.Millisecond
 )
 
 // Defaults of Config.
@@ -141,6 +143,7 @@ func (c Config) library() *hraft.Config {
 	lib.MaxAppendEntries = maxApplyEntries
 	if c.Listener != nil {
 		lib.MaxAppendEntries = maxAppendEntries
+		lib.CommitTimeout = commitTimeout
 	}
 	lib.NoLegacyTelemetry = true
 	lib.ShutdownOnRemove = false

@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	hraft "github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
 )
 
 // propose puts data into the order on this node, which must lead.
@@ -55,10 +56,12 @@ func (n *Node) forward(ctx context.Context, op, leader string, lasting context.C
 	if err != nil {
 		return Result{}, forwardError(op, err, ErrUnknown)
 	}
-	if len(answer) < 8 {
+	place, value, ok := decodePlace(answer)
+	if !ok {
 		return Result{}, &Error{Op: op, Kind: ErrUnknown, Cause: io.ErrUnexpectedEOF}
 	}
-	result := Result{Index: binary.BigEndian.Uint64(answer), Value: answer[8:]}
+	n.learn(ctx, leader, place)
+	result := Result{Index: place.Index, Value: value}
 	if err := n.WaitApplied(ctx, result.Index); err != nil {
 		return Result{}, &Error{Op: op, Kind: ErrUnknown, Cause: err, Hint: "it was applied, but not here yet"}
 	}
@@ -90,14 +93,18 @@ func (n *Node) servePropose(w http.ResponseWriter, r *http.Request) {
 		encodeError(w, &Error{Op: "propose", Kind: kind, Cause: err})
 		return
 	}
+	before := n.leading()
 	result, err := n.proposeWith(r.Context(), data, func(op string) (Result, error) { return n.propose(op, data) })
 	if err != nil {
 		encodeError(w, err)
 		return
 	}
-	var index [8]byte
-	binary.BigEndian.PutUint64(index[:], result.Index)
-	_, _ = w.Write(append(index[:], result.Value...))
+	// Of a term in which this node led before and leads still, it can say that the entry is of it.
+	place := committed{Index: result.Index, Term: before, Leader: before}
+	if n.leading() != before {
+		place.Leader = 0
+	}
+	_, _ = w.Write(append(place.encode(), result.Value...))
 }
 
 // serveReadIndex answers a follower's read index.
@@ -107,22 +114,54 @@ func (n *Node) serveReadIndex(w http.ResponseWriter, r *http.Request) {
 		encodeError(w, err)
 		return
 	}
-	_, _ = w.Write(binary.BigEndian.AppendUint64(nil, index))
+	_, _ = w.Write(n.placeOf(r.Context(), index).encode())
 }
 
-// leaderIndex asks the leader for its read index.
-func (n *Node) leaderIndex(ctx context.Context) (uint64, error) {
-	const op = "read index"
-	leader, lasting := n.elsewhere()
-	if leader == "" {
-		return 0, &Error{Op: op, Kind: ErrNoQuorum}
+// leading returns the term in which this node leads, or 0.
+func (n *Node) leading() uint64 {
+	term := n.raft.CurrentTerm()
+	if n.raft.State() != hraft.Leader || n.raft.CurrentTerm() != term {
+		return 0
 	}
-	answer, err := n.ask(ctx, leader, lasting, pathReadIndex, nil, 8)
-	if err != nil {
-		return 0, forwardError(op, err, ErrUnavailable)
+	return term
+}
+
+// placeOf waits until the entry at index is committed, if this node leads, and says what it can of it.
+func (n *Node) placeOf(ctx context.Context, index uint64) committed {
+	place, leading := committed{Index: index}, n.leading()
+	var entry hraft.Log
+	if leading == 0 || n.WaitApplied(ctx, index) != nil || n.leading() != leading {
+		return place
 	}
-	if len(answer) != 8 {
-		return 0, &Error{Op: op, Kind: ErrUnavailable, Cause: io.ErrUnexpectedEOF}
+	if n.log.using(func(w *wal.WAL) error { return w.GetLog(index, &entry) }) == nil {
+		place.Term, place.Leader = entry.Term, leading
 	}
-	return binary.BigEndian.Uint64(answer), nil
+	return place
+}
+
+const placeBytes = 24
+
+func (c committed) encode() []byte {
+	raw := binary.BigEndian.AppendUint64(make([]byte, 0, placeBytes), c.Index)
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(raw, c.Term), c.Leader)
+}
+
+func decodePlace(raw []byte) (c committed, rest []byte, ok bool) {
+	if len(raw) < placeBytes {
+		return c, nil, false
+	}
+	c = committed{binary.BigEndian.Uint64(raw), binary.BigEndian.Uint64(raw[8:]), binary.BigEndian.Uint64(raw[16:])}
+	return c, raw[placeBytes:], true
+}
+
+// learn passes on what the leader said of a place, if it said all of it, once this node has the entry; unless by then it knows
+// that the entry is committed.
+func (n *Node) learn(ctx context.Context, leader string, place committed) {
+	address, known := n.addressOf(leader)
+	if !known || place.Leader == 0 || place.Leader != n.raft.CurrentTerm() || !n.log.arrived(ctx, place.Index, commitTimeout) {
+		return
+	}
+	if n.raft.CommitIndex() < place.Index {
+		n.transport.learn(leader, address, place)
+	}
 }

@@ -54,6 +54,7 @@ type logStore struct {
 	last        atomic.Uint64 // the newest index the library was told is stored
 	lastCommand atomic.Uint64 // the newest command appended by this process
 	grown       atomic.Int64  // bytes appended since the marker
+	appended    progress      // wakes who waits for an entry to arrive
 	threshold   int64         // of grown, at which growth is signalled
 	growth      chan struct{}
 }
@@ -271,10 +272,31 @@ func (s *logStore) stored(entries []*hraft.Log) {
 		}
 	}
 	s.last.Store(entries[len(entries)-1].Index)
+	s.appended.wake()
 	if s.grown.Add(size) >= s.threshold {
 		select {
 		case s.growth <- struct{}{}:
 		default:
+		}
+	}
+}
+
+// arrived waits until the log reaches index, no longer than that, and says whether it does.
+func (s *logStore) arrived(ctx context.Context, index uint64, most time.Duration) bool {
+	if s.last.Load() >= index {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	for {
+		next := s.appended.next()
+		if s.last.Load() >= index {
+			return true
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return false
 		}
 	}
 }

@@ -99,6 +99,26 @@ func (t *transport) electNow() {
 	}
 }
 
+// committed is a place in the order of which its leader has said that it is committed.
+type committed struct {
+	Index, Term uint64 // of the entry
+	Leader      uint64 // the term in which the leader said so
+}
+
+// learn tells the library that what leader says is committed. The library's leader says so only with its next entry or after a
+// pause, and whoever waits for this node to apply what it had forwarded would wait for that. It is a request that the leader
+// could have sent: if this node does not hold that very entry, or knows of a later term, nothing comes of it.
+func (t *transport) learn(leader, address string, c committed) {
+	request := &hraft.AppendEntriesRequest{
+		RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(leader), Addr: []byte(address)},
+		Term:      c.Leader, Leader: []byte(address), PrevLogEntry: c.Index, PrevLogTerm: c.Term, LeaderCommitIndex: c.Index,
+	}
+	select {
+	case t.consumer <- hraft.RPC{Command: request, RespChan: make(chan hraft.RPCResponse, 1)}:
+	case <-t.stop.Done():
+	}
+}
+
 // joinTarget and splitTarget put a node's ID in what the library takes for an address: connections are made to a node, not
 // to whoever answers at its address.
 func joinTarget(id hraft.ServerID, address hraft.ServerAddress) hraft.ServerAddress {
