@@ -165,3 +165,22 @@ func (n *Node) learn(ctx context.Context, leader string, place committed) {
 		n.transport.learn(leader, address, place)
 	}
 }
+
+// leaderIndex asks the leader for its read index.
+func (n *Node) leaderIndex(ctx context.Context) (uint64, error) {
+	const op = "read index"
+	leader, lasting := n.elsewhere()
+	if leader == "" {
+		return 0, &Error{Op: op, Kind: ErrNoQuorum}
+	}
+	answer, err := n.ask(ctx, leader, lasting, pathReadIndex, nil, placeBytes)
+	if err != nil {
+		return 0, forwardError(op, err, ErrUnavailable)
+	}
+	place, _, ok := decodePlace(answer)
+	if !ok {
+		return 0, &Error{Op: op, Kind: ErrUnavailable, Cause: io.ErrUnexpectedEOF}
+	}
+	n.learn(ctx, leader, place)
+	return place.Index, nil
+}
