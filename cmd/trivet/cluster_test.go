@@ -211,7 +211,7 @@ func TestCluster(t *testing.T) {
 	}
 
 	var checked verification
-	if err := json.Unmarshal([]byte(followers[0].must("verify", "--json")), &checked); err != nil || !checked.OK || len(checked.Nodes) != 3 {
+	if err := json.Unmarshal([]byte(followers[0].must("verify", "--compare", "--json")), &checked); err != nil || !checked.OK || len(checked.Nodes) != 3 {
 		t.Errorf("verify: %+v, %v", checked, err)
 	}
 	for _, n := range checked.Nodes {

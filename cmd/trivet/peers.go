@@ -142,7 +142,7 @@ func (n *node) reportDifferences(ctx context.Context) {
 	}
 	for _, c := range compared {
 		if len(c.Differs) > 0 {
-			n.log.Error("the states of two nodes differ; see 'trivet verify' on both", "node", c.Node, "tables", c.Differs)
+			n.log.Error("the states of two nodes differ; see 'trivet verify --compare' on both", "node", c.Node, "tables", c.Differs)
 		}
 	}
 }

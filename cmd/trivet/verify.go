@@ -15,7 +15,12 @@ import (
 )
 
 func (c *cli) verifyCommand() *cobra.Command {
-	return command("verify", "Check every file and body of this node, running or not, and print the checksum of its state", 0, 0, c.verify)
+	cmd := command("verify", "Check every file and body of this node, running or not, and print the checksum of its state", 0, 0, nil)
+	compare := cmd.Flags().Bool("compare", false, "have all nodes of the cluster compare their states as well; this one must run")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return c.verify(cmd.Context(), verificationRequest{Compare: *compare})
+	}
+	return cmd
 }
 
 // verification is what `trivet verify --json` prints.
@@ -28,17 +33,17 @@ type verification struct {
 	Octets       int64             `json:"octets"`
 	Repaired     int64             `json:"repaired"` // bodies that were damaged and came from another node
 	Problems     []string          `json:"problems"`
-	Nodes        []comparison      `json:"nodes,omitempty"` // of a cluster, when the node runs
+	Nodes        []comparison      `json:"nodes,omitempty"` // with --compare
 }
 
 // errDamaged makes the exit status tell of problems that were printed.
 var errDamaged = errors.New("the state is damaged; see the problems above")
 
-func (c *cli) verify(cmd *cobra.Command, _ []string) error {
+func (c *cli) verify(ctx context.Context, in verificationRequest) error {
 	var found verified
-	err := newController(c.dir).do(cmd.Context(), "verify", nothing{}, &found)
-	if errors.Is(err, errNotRunning) {
-		found.Verification, err = c.verifyStopped(cmd.Context())
+	err := newController(c.dir).do(ctx, "verify", in, &found)
+	if errors.Is(err, errNotRunning) && !in.Compare {
+		found.Verification, err = c.verifyStopped(ctx)
 	}
 	if err != nil {
 		return err
