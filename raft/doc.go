@@ -10,6 +10,10 @@
 //   - A fault, which [Node.Fault] returns, is what this node cannot do at the moment: apply, append or remember its vote. It is
 //     never an answer to a proposal. The node says so, refuses work, tries again by itself, and goes on from the same entry.
 //
+// Without Config.Listener a node is alone. With one it is a [Member] of a cluster: nodes speak to each other on one port, over
+// mutual TLS, and each takes proposals. One that does not lead has the leader put them into the order, and answers when it has
+// applied them itself. A node joins as a learner, gets the entries it lacks or a [State], and votes once it is close.
+//
 // What a caller may conclude from an error of Propose is decided by its kind alone; see the Err variables.
 //
 // DESIGN.md, beside this file, has the durability argument and the defects of the libraries that are worked around here.

@@ -386,3 +386,100 @@ func TestJoiningNeedsAnEmptyFolder(t *testing.T) {
 	}
 	_ = cfg.Listener.Close()
 }
+
+func TestALoneNodeGetsAListenerAndIsJoined(t *testing.T) {
+	c := newCluster(t, nil)
+	alone := testConfig(t)
+	mustBootstrap(t, alone)
+	sm := newLedger(t, filepath.Join(t.TempDir(), "s"))
+	n := mustOpen(t, alone, sm)
+	waitReady(t, n)
+	mustPropose(t, n, "alone")
+	mustClose(t, n)
+	cfg := c.config("n1")
+	cfg.Dir = alone.Dir
+	first := c.start(cfg, sm)
+	waitReady(t, first.Node)
+	eventually(t, "at its address", func() error {
+		if s, _ := first.member("n1"); string(s.Address) != first.cfg.Address {
+			return fmt.Errorf("known at %s", s.Address)
+		}
+		return nil
+	})
+	waitReady(t, c.join("n2", nil).Node)
+	c.waitVoters(2)
+	mustPropose(t, c.nodes["n2"].Node, "together")
+	if got := c.same(); !slices.Equal(got, []string{"alone", "together"}) {
+		t.Fatalf("%q", got)
+	}
+}
+
+func TestACutTransferLeavesTheOldState(t *testing.T) {
+	c := newCluster(t, small)
+	first := c.first("n1")
+	for i := range 100 {
+		mustPropose(t, first.Node, fmt.Sprint(i))
+	}
+	if err := first.Snapshot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	list, err := first.log.markers.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body, err := first.log.markers.Open(list[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := io.ReadAll(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = body.Close()
+	cfg := c.config("n2")
+	if cfg, err = cfg.withDefaults(); err != nil {
+		t.Fatal(err)
+	}
+	for cut := 0; cut < len(whole); cut += 97 {
+		sm := newLedger(t, filepath.Join(t.TempDir(), "s"))
+		to, err := openMarkers(cfg, sm, t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sink, err := to.Create(1, list[0].Index, list[0].Term, list[0].Configuration, list[0].ConfigurationIndex, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = sink.Write(whole[:cut])
+		if err := sink.Cancel(); err != nil {
+			t.Fatal(err)
+		}
+		if err := to.resolve(t.Context()); err != nil || to.last().Index != 0 || sm.Applied() != 0 {
+			t.Fatalf("cut at %d: %v, marker %+v, state at %d", cut, err, to.last(), sm.Applied())
+		}
+	}
+	// The process ends when the state has replaced the old one and the marker has not moved.
+	sm := newLedger(t, filepath.Join(t.TempDir(), "s"))
+	cfg.Failpoint = func(site string) error {
+		if site == siteMarkerBefore {
+			return errors.New("killed")
+		}
+		return nil
+	}
+	to, err := openMarkers(cfg, sm, t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink, err := to.Create(1, list[0].Index, list[0].Term, list[0].Configuration, list[0].ConfigurationIndex, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = sink.Write(whole)
+	if err := sink.Close(); err == nil || to.last().Index != 0 {
+		t.Fatalf("%v, marker %+v", err, to.last())
+	}
+	to.failpoint = func(string) error { return nil }
+	if err := to.resolve(t.Context()); err != nil || to.last().Index != list[0].Index || sm.Applied() != first.ledger.Applied() {
+		t.Fatalf("%v, marker %+v, state at %d", err, to.last(), sm.Applied())
+	}
+}

@@ -42,7 +42,7 @@ func (l *leadership) current() (string, context.Context) {
 	return l.id, l.lasting
 }
 
-// wait returns the leader once ok says so of it.
+// wait returns once ok says so of the leader.
 func (l *leadership) wait(ctx context.Context, ok func(id string) bool) error {
 	for {
 		changed := l.changed.next()

@@ -100,14 +100,15 @@ func (f *frozen) Index() uint64 { return f.index }
 func (f *frozen) Close() error  { return nil }
 
 func (l *ledger) Restore(r io.Reader) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.entries, l.applied = nil, 0
-	if err := json.NewDecoder(r).Decode(&l.entries); err != nil {
+	var entries []Entry
+	if err := json.NewDecoder(r).Decode(&entries); err != nil {
 		return err
 	}
-	if n := len(l.entries); n > 0 {
-		l.applied = l.entries[n-1].Index
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries, l.applied = entries, 0
+	if n := len(entries); n > 0 {
+		l.applied = entries[n-1].Index
 	}
 	return nil
 }

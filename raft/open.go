@@ -91,6 +91,9 @@ func Open(cfg Config, sm StateMachine) (*Node, error) {
 	n, err := open(cfg, sm, lock)
 	if err != nil {
 		_ = lock.Close()
+		if cfg.Listener != nil {
+			_ = cfg.Listener.Close()
+		}
 		var typed *Error
 		if errors.As(err, &typed) {
 			return nil, err
@@ -180,8 +183,11 @@ func (n *Node) start() error {
 		return err
 	}
 	n.started(r)
-	servers := n.servers()
-	if len(servers) == 1 && servers[0].ID == hraft.ServerID(n.cfg.NodeID) {
+	if !n.onlyVoter() {
+		n.cfg.Logger.Warn("this node is a member of a cluster and has no cluster listener: it will find no leader")
+		return nil
+	}
+	if len(n.servers()) == 1 {
 		n.background.Go(func() { n.electNow(address, transport) })
 	}
 	return nil

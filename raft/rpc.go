@@ -3,7 +3,6 @@ package raft
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -121,8 +120,6 @@ func (r *rpc) dial(ctx context.Context, _, hostPort string) (net.Conn, error) {
 	}
 	return conn.secure, nil
 }
-
-var _ net.Conn = (*tls.Conn)(nil)
 
 // call posts body to a URL of nodeURL or addressURL and returns the answer. An error of the other node keeps its kind; any
 // other is a *dialError if nothing was sent.

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// ServeHTTP gives a request of the cluster's port to whom it is for. Without a certificate only Config.Public is there;
+// serveHTTP gives a request of the cluster's port to whom it is for. Without a certificate only Config.Public is there;
 // Raft's own RPCs are for members, but asking to become one is for whoever has a certificate.
 func (n *Node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if h := route(n.cfg.Public, r.URL.Path); h != nil {

@@ -111,7 +111,7 @@ type committed struct {
 func (t *transport) learn(leader, address string, c committed) {
 	request := &hraft.AppendEntriesRequest{
 		RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(leader), Addr: []byte(address)},
-		Term:      c.Leader, Leader: []byte(address), PrevLogEntry: c.Index, PrevLogTerm: c.Term, LeaderCommitIndex: c.Index,
+		Term:      c.Leader, PrevLogEntry: c.Index, PrevLogTerm: c.Term, LeaderCommitIndex: c.Index,
 	}
 	select {
 	case t.consumer <- hraft.RPC{Command: request, RespChan: make(chan hraft.RPCResponse, 1)}:
