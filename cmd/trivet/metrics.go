@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"trivet/auth"
+	"trivet/raft"
 	"trivet/smtp"
 	"trivet/storage"
 )
@@ -63,6 +64,12 @@ func (m *metrics) watch(n *node) {
 	}
 	gauge("trivet_ready", "1 when the node can do its work.", func() float64 {
 		if n.raft.Ready() != nil {
+			return 0
+		}
+		return 1
+	})
+	gauge("trivet_raft_leader", "1 when this node leads.", func() float64 {
+		if n.raft.Status().Role != raft.RoleLeader {
 			return 0
 		}
 		return 1

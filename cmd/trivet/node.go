@@ -26,6 +26,8 @@ const (
 	// answer all the same: reads need no majority.
 	readyPatience = 5 * time.Second
 	readyPoll     = 5 * time.Millisecond
+	// electionPatience is how long a new message waits for a leader: some elections.
+	electionPatience = 2 * time.Second
 )
 
 // node is what runs on a data folder: the state, the log and whoever asks them.
@@ -139,9 +141,17 @@ func (n *node) waitReady(ctx context.Context) error {
 	}
 }
 
-// healthy says whether mail can be accepted.
-func (n *node) healthy(context.Context) error {
-	if err := n.raft.Ready(); err != nil {
+// healthy says whether mail can be accepted. It waits for an election, so that
+// senders need not come back for that.
+func (n *node) healthy(ctx context.Context) error {
+	err := n.raft.Ready()
+	if errors.Is(err, raft.ErrNoQuorum) {
+		patience, cancel := context.WithTimeout(ctx, electionPatience)
+		defer cancel()
+		if err := n.waitReady(patience); err != nil {
+			return err
+		}
+	} else if err != nil {
 		return storageError(err)
 	}
 	if free, ok := n.disk.free(time.Now()); ok && free < uint64(n.settings.DiskReserve) {

@@ -124,6 +124,7 @@ var kindsOfLog = [...]struct {
 	{raft.ErrTooLarge, storage.KindTooLarge, ""},
 	{raft.ErrDiskFull, storage.KindDiskFull, hintDiskFull},
 	{raft.ErrNoQuorum, storage.KindNoQuorum, "wait until a majority of the nodes is in contact"},
+	{raft.ErrNotMember, storage.KindNotFound, "see 'trivet cluster status'"},
 	{raft.ErrNotLeader, storage.KindUnavailable, "try again in a moment"},
 	{raft.ErrUnavailable, storage.KindUnavailable, "try again in a moment"},
 	{raft.ErrClosed, storage.KindUnavailable, "the node is stopping; try again in a moment"},

@@ -22,6 +22,7 @@ func TestErrorsOfTheLog(t *testing.T) {
 		{&raft.Error{Kind: raft.ErrClosed}, storage.KindUnavailable, exitFailed},
 		{&raft.Error{Kind: raft.ErrUnknown}, storage.KindUnknown, exitFailed},
 		{&raft.Error{Kind: raft.ErrDiskFull}, storage.KindDiskFull, exitFailed},
+		{&raft.Error{Kind: raft.ErrNotMember}, storage.KindNotFound, exitFailed},
 		{&raft.Error{Kind: raft.ErrNoQuorum}, storage.KindNoQuorum, exitNoQuorum},
 		{&raft.Error{Kind: raft.ErrTooLarge}, storage.KindTooLarge, exitFailed},
 		{errors.New("something else"), storage.KindInternal, exitFailed},
