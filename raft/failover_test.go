@@ -101,7 +101,10 @@ func TestACutOffLeaderAcknowledgesNothingAndComesBack(t *testing.T) {
 	})
 	for _, n := range c.nodes {
 		if n != old {
-			mustPropose(t, n.Node, "kept by "+n.cfg.NodeID)
+			eventually(t, "proposed", func() error { // it may not have heard of the new leader yet
+				_, err := n.Propose(testContext(t), []byte("kept by "+n.cfg.NodeID))
+				return err
+			})
 		}
 	}
 	if err := old.Ready(); err == nil {

@@ -20,7 +20,9 @@ const (
 	maxHandshakesEach = 64
 	// maxStrangers bounds the connections without a certificate.
 	maxStrangers = 64
-	acceptPause  = 50 * time.Millisecond // after a failed accept, such as too many open files
+	// raftDialTimeout bounds connecting for Raft's stream: while packets are dropped, one attempt must not outlive that for long.
+	raftDialTimeout = time.Second
+	acceptPause     = 50 * time.Millisecond // after a failed accept, such as too many open files
 )
 
 // keepAlive finds out within some 12 s that the machine at the other end is gone.
@@ -245,7 +247,7 @@ func (p *port) Accept() (net.Conn, error) {
 
 // Dial implements raft.StreamLayer; target is one of joinTarget's.
 func (p *port) Dial(target hraft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(p.stop, timeout)
+	ctx, cancel := context.WithTimeout(p.stop, min(timeout, raftDialTimeout))
 	defer cancel()
 	id, address := splitTarget(string(target))
 	conn, err := p.dial(ctx, id, address, protocolRaft)
