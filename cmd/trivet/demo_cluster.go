@@ -8,11 +8,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"trivet/auth"
@@ -126,7 +124,12 @@ func (c *cli) startDemoNode(s settings, remove string) (*demoNode, error) {
 	}
 	cmd := exec.Command(self, "serve", "--data", string(c.dir))
 	cmd.Env = append(os.Environ(), demoNodeVariable+"="+remove)
-	cmd.Stderr = c.err
+	log, err := os.OpenFile(string(c.dir)+".log", os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() // the node has it
+	cmd.Stderr = log
 	cmd.SysProcAttr = ownGroup() // Ctrl-C is for the demo, which ends its nodes
 	stop, err := cmd.StdinPipe()
 	if err != nil {
@@ -160,7 +163,8 @@ func (n *demoNode) waitReady(ctx context.Context, voters int) error {
 			return nil
 		}
 		if !sleep(ctx, demoPoll) {
-			return errors.Join(fmt.Errorf("node %s is not ready: %s", n.ID, status.Problem), err, context.Cause(ctx))
+			log, _ := os.ReadFile(n.Data + ".log") // the folder may be removed in a moment
+			return errors.Join(fmt.Errorf("node %s is not ready: %s", n.ID, status.Problem), err, context.Cause(ctx), errors.New(string(log)))
 		}
 	}
 }
@@ -231,7 +235,7 @@ func (d demonstration) nodesText(w io.Writer) {
 			break
 		}
 	}
-	fmt.Fprintln(w)
+	fmt.Fprintf(w, "\nWhat they log: %s\n", filepath.Join(d.Data, "*.log"))
 }
 
 // lockedWriter is for several who write.
@@ -250,7 +254,6 @@ func (w *lockedWriter) Write(p []byte) (int, error) {
 func (c *cli) serveDemoNode(ctx context.Context, s settings, remove string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	signal.Ignore(syscall.SIGPIPE) // the demo reads what this node says, as long as it lives
 	parent := os.Getppid()
 	go func() {
 		_, _ = io.Copy(io.Discard, c.in) // that it ends is all that matters
