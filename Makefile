@@ -8,7 +8,7 @@ REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS  := -X main.revision=$(REVISION) $(if $(VERSION),-X main.release=$(VERSION))
 PACKAGES := $$($(GO) list ./... | grep -v '/test$$')
 
-.PHONY: help build run test unit system lint bench fuzz doc clean
+.PHONY: help build run test unit system lint nemesis bench fuzz doc clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -31,6 +31,9 @@ unit: ## tests of the packages, with the race detector
 
 system: build ## tests that start the real binary, in ./test
 	TRIVET_BINARY=$(CURDIR)/bin/trivet $(GO) test -count=1 -timeout 30m ./test/...
+
+nemesis: build ## torment three nodes for ten minutes while mail comes in
+	TRIVET_BINARY=$(CURDIR)/bin/trivet TRIVET_NEMESIS=10m $(GO) test -count=1 -timeout 30m -v -run '^TestNemesis$$' ./test
 
 bench: build ## measure the whole system, then the packages
 	TRIVET_BINARY=$(CURDIR)/bin/trivet $(GO) test -run '^$$' -bench . -timeout 30m ./test

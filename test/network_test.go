@@ -116,17 +116,17 @@ func dial(addr string, limit time.Duration) (net.Conn, error) {
 	if !inside {
 		return net.DialTimeout("tcp", ns, limit)
 	}
+	there, err := os.Open("/run/netns/" + ns)
+	if err != nil {
+		return nil, err
+	}
+	defer there.Close()
 	runtime.LockOSThread() // and never unlocked when it cannot go back: the thread then ends with the goroutine
 	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return nil, err
 	}
 	defer home.Close()
-	there, err := os.Open("/run/netns/" + ns)
-	if err != nil {
-		return nil, err
-	}
-	defer there.Close()
 	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
 		return nil, err
 	}
