@@ -220,6 +220,24 @@ func TestIdleHearsOfOtherNodes(t *testing.T) {
 	}
 }
 
+// TestDamagedBodyComesFromAnotherNode damages the bodies of one node; readers
+// see nothing of it, and what was read is whole again.
+func TestDamagedBodyComesFromAnotherNode(t *testing.T) {
+	c := newCluster(t, 3, "ann")
+	mails := []mail{newMail(1, 3000, "ann@"+domain), newMail(2, 600_000, "ann@"+domain)}
+	sendAll(t, c.nodes[0].listen["smtp"], 1, mails)
+	c.settle()
+	n := c.nodes[2]
+	n.stop()
+	n.damage()
+	n.start()
+	n.checkInbox("ann", mails)
+	n.stop()
+	n.verify() // alone: there is nobody to fetch from
+	n.start()
+	c.agree()
+}
+
 // nemesisTime is how long TestNemesis plays; `make nemesis` sets it longer.
 func nemesisTime(t *testing.T) time.Duration {
 	if s := os.Getenv("TRIVET_NEMESIS"); s != "" {

@@ -191,25 +191,31 @@ func (n *node) refuses(m mail) {
 	n.t.Fatalf("a full disk is never answered with 452: %v\n%s", last, n.tail())
 }
 
+// damage changes one octet of every body where it lies, while the node is stopped.
+func (n *node) damage() {
+	n.t.Helper()
+	packs, err := filepath.Glob(filepath.Join(n.data, "state", "packs", "*.db"))
+	if err != nil || len(packs) == 0 {
+		n.t.Fatal("no packs", err)
+	}
+	out, err := exec.Command("python3", "-c", `
+import sqlite3, sys
+c = sqlite3.connect(sys.argv[1])
+for i, d in c.execute("SELECT id, data FROM chunk").fetchall():
+    b = bytearray(d); b[len(b)//2] ^= 1
+    c.execute("UPDATE chunk SET data=? WHERE id=?", (bytes(b), i))
+c.commit()
+`, packs[0]).CombinedOutput()
+	if err != nil {
+		n.t.Skipf("needs python3 with sqlite3: %v %s", err, out)
+	}
+}
+
 func TestVerifyFindsDamage(t *testing.T) {
 	n := newNode(t, "ann")
 	sendAll(t, n.at("smtp"), 1, []mail{newMail(1, 50_000, "ann@"+domain)})
 	n.stop()
-	packs, err := filepath.Glob(filepath.Join(n.data, "state", "packs", "*.db"))
-	if err != nil || len(packs) == 0 {
-		t.Fatal("no packs", err)
-	}
-	// Change one octet of the body where it lies.
-	out, err := exec.Command("python3", "-c", `
-import sqlite3, sys
-c = sqlite3.connect(sys.argv[1])
-(i, d), = c.execute("SELECT id, data FROM chunk")
-b = bytearray(d); b[len(b)//2] ^= 1
-c.execute("UPDATE chunk SET data=? WHERE id=?", (bytes(b), i)); c.commit()
-`, packs[0]).CombinedOutput()
-	if err != nil {
-		t.Skipf("needs python3 with sqlite3: %v %s", err, out)
-	}
+	n.damage()
 	got, err := n.try("", "verify")
 	var v verification
 	if jerr := json.Unmarshal(got, &v); err == nil || jerr != nil || v.OK || len(v.Problems) != 1 {
