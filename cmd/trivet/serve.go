@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -38,6 +39,11 @@ func warnUnserved(log *slog.Logger, wanted listenMap) {
 		log.Warn("listener is not opened: this release has no server for it", "listener", name)
 	}
 }
+
+// impatience is how long after a signal to stop another one ends the process
+// at once. Before that it is the same one: a terminal and timeout(1) send theirs
+// to the process and to its group.
+const impatience = time.Second
 
 // processorsForDisk is how many goroutines may wait for the disk without
 // keeping others from a core: Go counts one that is inside fsync as running, until it
@@ -74,7 +80,7 @@ func (c *cli) serve(ctx context.Context, s settings, log *slog.Logger, fallback 
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	context.AfterFunc(ctx, c.release) // a second signal ends the process at once
+	context.AfterFunc(ctx, func() { time.AfterFunc(impatience, c.release) })
 	err = n.serve(ctx, open, func() {
 		if err := ready(n); err != nil {
 			cancel(err)
