@@ -43,6 +43,10 @@ func (m *Machine) copyWAL() error {
 	}
 	m.written.Store(0)
 	m.mu.Lock()
+	if err := m.reopen(); err != nil {
+		m.mu.Unlock()
+		return err
+	}
 	paths := append(m.files.packs.unsynced(), mailFile(m.files.dir))
 	m.mu.Unlock()
 	for _, p := range paths {
@@ -52,6 +56,9 @@ func (m *Machine) copyWAL() error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.reopen(); err != nil {
+		return err
+	}
 	for _, c := range []*conn{m.files.packs.current, m.files.mail} {
 		if _, err := c.checkpoint(); err != nil {
 			return err

@@ -177,15 +177,19 @@ func columnBytes(st *sqlite.Stmt, col int) []byte {
 	return b[:st.ColumnBytes(col, b)]
 }
 
+// errClosed: the file of a pool is closed, or is being replaced and cannot be opened.
+var errClosed = fail("read", KindUnavailable, "the state of this node is closed")
+
 // pool is a bounded set of read-only connections to one file, opened on demand.
 type pool struct {
 	path string
 	idle chan *conn
 	open chan struct{} // one token for each connection that exists
+	gone chan struct{} // closed with the pool
 }
 
 func newPool(path string, size int) *pool {
-	return &pool{path: path, idle: make(chan *conn, size), open: make(chan struct{}, size)}
+	return &pool{path: path, idle: make(chan *conn, size), open: make(chan struct{}, size), gone: make(chan struct{})}
 }
 
 // with lends a connection to f. It waits while all are in use.
@@ -228,6 +232,8 @@ func (p *pool) get(ctx context.Context) (*conn, error) {
 			return nil, err
 		}
 		return c, nil
+	case <-p.gone:
+		return nil, errClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -268,5 +274,6 @@ func (p *pool) close() error {
 			}
 		}
 	}
+	close(p.gone)
 	return first
 }

@@ -31,6 +31,7 @@ type Machine struct {
 	swap      sync.RWMutex
 	files     *files
 	readers   int
+	shut      bool // files are closed: a replacement of the state failed half way; guarded by mu
 	feed      *feed
 	log       *slog.Logger
 	failpoint func(site string) error
@@ -73,6 +74,9 @@ func (m *Machine) Applied() uint64 { return m.applied.Load() }
 func (m *Machine) Apply(entries []Entry) ([][]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.reopen(); err != nil {
+		return nil, err
+	}
 	answers := make([][]byte, 0, len(entries))
 	for rest := entries; len(rest) > 0; {
 		n, audit := untilAudit(rest)
@@ -330,6 +334,10 @@ func (m *Machine) Persist(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	m.mu.Lock()
+	if err := m.reopen(); err != nil {
+		m.mu.Unlock()
+		return 0, fmt.Errorf("persist: %w", err)
+	}
 	index := m.mailApplied
 	if m.applied.Load() < index { // still replaying into the packs
 		index = m.applied.Load()

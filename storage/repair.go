@@ -84,6 +84,9 @@ func (s *Store) fetch(ctx context.Context, peer Peer, messageID int64, hash []by
 func (m *Machine) replaceChunk(id int64, data []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.reopen(); err != nil {
+		return err
+	}
 	packs := m.files.packs
 	f, ok := packs.find(id)
 	if !ok {

@@ -119,7 +119,7 @@ func (s *Store) closeFiles() error {
 	if s.decoder != nil {
 		s.decoder.Close()
 	}
-	if s.machine == nil {
+	if s.machine == nil || s.machine.shut {
 		return nil
 	}
 	return s.machine.files.close()

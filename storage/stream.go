@@ -100,6 +100,9 @@ type source struct {
 func (m *Machine) freeze(s *State) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.reopen(); err != nil {
+		return err
+	}
 	s.index = m.applied.Load()
 	names := []string{"mail.db"}
 	m.files.packs.mu.RLock()
@@ -178,24 +181,54 @@ func (m *Machine) Restore(r io.Reader) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.swap.Lock() // waits for the reads that are running
-	defer m.swap.Unlock()
-	dir, readers := m.files.dir, m.readers
-	if err := m.files.close(); err != nil {
-		return fmt.Errorf("restore state: %w", err)
-	}
-	if err := replaceState(dir); err != nil {
-		return fmt.Errorf("restore state: %w", err)
-	}
-	f, err := openFiles(dir, readers, m.failpoint)
-	if err != nil {
-		return fmt.Errorf("restore state: %w", err)
-	}
-	if err := m.use(f); err != nil {
+	if err := m.replace(); err != nil {
 		return fmt.Errorf("restore state: %w", err)
 	}
 	m.directory.Add(1)
 	m.feed.publishAll()
+	return nil
+}
+
+// replace closes the files and opens the incoming ones in their place. When
+// that fails the machine is shut until reopen succeeds. The caller holds mu.
+func (m *Machine) replace() error {
+	m.swap.Lock() // waits for the reads that are running
+	defer m.swap.Unlock()
+	if !m.shut {
+		m.shut = true
+		if err := m.files.close(); err != nil {
+			return err
+		}
+	}
+	if err := replaceState(m.files.dir); err != nil {
+		return err
+	}
+	return m.openAgain()
+}
+
+// reopen opens the files that a failed replacement left closed. The caller
+// holds mu.
+func (m *Machine) reopen() error {
+	if !m.shut {
+		return nil
+	}
+	m.swap.Lock()
+	defer m.swap.Unlock()
+	if err := settleState(m.files.dir); err != nil {
+		return err
+	}
+	return m.openAgain()
+}
+
+func (m *Machine) openAgain() error {
+	f, err := openFiles(m.files.dir, m.readers, m.failpoint)
+	if err != nil {
+		return err
+	}
+	if err := m.use(f); err != nil {
+		return err
+	}
+	m.shut = false
 	return nil
 }
 

@@ -111,3 +111,34 @@ func TestRestoreCutShort(t *testing.T) {
 		})
 	}
 }
+
+// TestRestoreThatCannotBeOpened receives a state of a newer release: reads fail
+// and do not hang, commands are not applied, and a good state mends it.
+func TestRestoreThatCannotBeOpened(t *testing.T) {
+	f := newFixture(t)
+	f.account("alice@example.org")
+	good := f.stream()
+	f.must(f.machine.files.mail.script("PRAGMA user_version=9999"))
+	newer := f.stream()
+
+	g := newFixture(t)
+	g.account("other@example.net")
+	entry := g.log.entries[0]
+	if err := g.Machine().Restore(newer); err == nil {
+		t.Fatal("a newer state was taken")
+	}
+	if _, err := g.Accounts(context.Background()); KindOf(err) != KindUnavailable {
+		t.Fatalf("a read says %v", err)
+	}
+	if _, err := g.Machine().Apply([]Entry{entry}); err == nil {
+		t.Fatal("a command was applied to a closed state")
+	}
+	if _, err := g.Machine().Persist(context.Background()); err == nil {
+		t.Fatal("a closed state was persisted")
+	}
+	f.must(g.Machine().Restore(good))
+	if _, err := g.AccountByAddress(context.Background(), "alice@example.org"); err != nil {
+		t.Fatal(err)
+	}
+	g.sound()
+}
