@@ -11,14 +11,16 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// Failpoint sites of this package, for fault injection: each is reached with
-// the named step about to happen (before) or done (after).
-var Failpoints = []string{
-	"storage.pack.commit.before", "storage.pack.commit.after",
-	"storage.mail.commit.before", "storage.mail.commit.after",
-	"storage.persist.before", "storage.persist.after",
-	"storage.checkpoint.before", "storage.checkpoint.after",
-	"storage.seal.before", "storage.seal.after",
+// Sites names the points of this package where a fault can be injected: each is
+// reached with the named step about to happen (before) or done (after).
+func Sites() []string {
+	return []string{
+		"storage.pack.commit.before", "storage.pack.commit.after",
+		"storage.mail.commit.before", "storage.mail.commit.after",
+		"storage.persist.before", "storage.persist.after",
+		"storage.checkpoint.before", "storage.checkpoint.after",
+		"storage.seal.before", "storage.seal.after",
+	}
 }
 
 // Machine applies committed commands to the files. It is deterministic: the

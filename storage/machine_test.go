@@ -226,7 +226,7 @@ func TestFaultIsNotAResult(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.PackBytes = 300_000 })
 	f.exercise()
 	want := f.sound()
-	for _, site := range Failpoints {
+	for _, site := range Sites() {
 		t.Run(site, func(t *testing.T) {
 			failed, hits := 0, 0
 			g := open(t, t.TempDir(), func(c *Config) {

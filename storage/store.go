@@ -27,7 +27,7 @@ type Config struct {
 	Readers int
 	// PackBytes is the size at which a pack is sealed; 0: [DefaultPackBytes].
 	PackBytes int64
-	// Failpoint is called at each site of [Failpoints]; what it returns becomes
+	// Failpoint is called at each of [Sites]; what it returns becomes
 	// that step's error. nil: no faults.
 	Failpoint func(site string) error
 	// Now is the clock; nil: time.Now.

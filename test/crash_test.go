@@ -53,7 +53,7 @@ func TestKilledAtRandom(t *testing.T) {
 // or a commit, the first time it gets there and later, and lets senders finish
 // after a restart. Small files make the rare steps frequent.
 func TestKilledAtEverySite(t *testing.T) {
-	for _, site := range append(raft.Sites(), storage.Failpoints...) {
+	for _, site := range append(raft.Sites(), storage.Sites()...) {
 		for _, at := range []int{1, 7} {
 			t.Run(fmt.Sprintf("%s@%d", site, at), func(t *testing.T) {
 				t.Parallel()

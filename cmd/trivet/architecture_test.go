@@ -33,7 +33,7 @@ var arrows = map[string][]string{
 	"web/mail":         {"web", "auth", "storage", "storage/message"},
 	"web/admin":        {"web", "auth", "storage", "storage/message"},
 	"web/sql":          {"web", "auth", "storage", "storage/message"},
-	"test":             {}, // whole-system tests: they start the binary and know nothing of its inside
+	"test":             {}, // whole-system tests: they start the binary; of its inside they know the names of the failpoints
 }
 
 const (

@@ -32,7 +32,7 @@ func parseFailpoints(text string) (func(site string) error, error) {
 	points := map[string]*failpoint{}
 	for item := range strings.SplitSeq(text, ",") {
 		site, action, ok := strings.Cut(item, "=")
-		if !ok || !slices.Contains(storage.Failpoints, site) && !slices.Contains(raft.Sites(), site) {
+		if !ok || !slices.Contains(storage.Sites(), site) && !slices.Contains(raft.Sites(), site) {
 			return nil, usagef("%s: %q names no site", failpointVariable, item)
 		}
 		point, err := parseFailpoint(action)

@@ -46,7 +46,7 @@ func TestFailpointsActAtTheirTimes(t *testing.T) {
 }
 
 func TestSeveralFailpoints(t *testing.T) {
-	one, two := raft.Sites()[0], storage.Failpoints[0]
+	one, two := raft.Sites()[0], storage.Sites()[0]
 	hook, err := parseFailpoints(one + "=enospc," + two + "=eio")
 	if err != nil {
 		t.Fatal(err)

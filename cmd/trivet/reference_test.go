@@ -84,7 +84,7 @@ func TestReferenceOfMetrics(t *testing.T) {
 
 func TestTestingNamesEveryFailpoint(t *testing.T) {
 	page := readDoc(t, "testing.md")
-	for _, site := range slices.Concat(storage.Failpoints, raft.Sites()) {
+	for _, site := range slices.Concat(storage.Sites(), raft.Sites()) {
 		step, _ := strings.CutSuffix(site, ".after")
 		step, _ = strings.CutSuffix(step, ".before")
 		if !strings.Contains(page, "`"+step+".before`, `.after`") {
