@@ -45,6 +45,20 @@ func warnUnserved(log *slog.Logger, wanted listenMap) {
 // to the process and to its group.
 const impatience = time.Second
 
+// closePatience is how long closing the log and the state may take once the sessions have ended.
+const closePatience = 15 * time.Second
+
+// leaveIfStuck ends the process when it has not closed in time. That is safe: a
+// node is made to be killed, and whatever was acknowledged is on disk.
+func leaveIfStuck(log *slog.Logger, limit time.Duration, closed <-chan struct{}) {
+	select {
+	case <-closed:
+	case <-time.After(limit):
+		log.Error("stopping took too long; leaving as after a crash: nothing acknowledged is lost", "limit", limit)
+		os.Exit(exitFailed)
+	}
+}
+
 // processorsForDisk is how many goroutines may wait for the disk without
 // keeping others from a core: Go counts one that is inside fsync as running, until it
 // notices. On two cores this is worth a third more messages a second.
@@ -81,6 +95,9 @@ func (c *cli) serve(ctx context.Context, s settings, log *slog.Logger, fallback 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	context.AfterFunc(ctx, func() { time.AfterFunc(impatience, c.release) })
+	closed := make(chan struct{})
+	defer close(closed)
+	context.AfterFunc(ctx, func() { leaveIfStuck(log, time.Duration(s.ShutdownTimeout)+closePatience, closed) })
 	err = n.serve(ctx, open, func() {
 		if err := ready(n); err != nil {
 			cancel(err)
