@@ -193,13 +193,21 @@ func eventually(t testing.TB, what string, check func() error) {
 	t.Fatalf("not %s: %v", what, err)
 }
 
+// mustPropose proposes data until it is taken: while leadership moves, a node
+// may refuse it, which is not a failure and promises that nothing was kept.
 func mustPropose(t testing.TB, n *Node, data string) Result {
 	t.Helper()
-	r, err := n.Propose(testContext(t), []byte(data))
-	if err != nil {
-		t.Fatalf("propose: %v", err)
+	ctx := testContext(t)
+	for {
+		r, err := n.Propose(ctx, []byte(data))
+		if err == nil {
+			return r
+		}
+		if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrNoQuorum) || ctx.Err() != nil {
+			t.Fatalf("propose: %v", err)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
-	return r
 }
 
 func TestProposeAnswersWithTheResultOfApply(t *testing.T) {
