@@ -44,7 +44,7 @@ func (s *session) append(c *call) error {
 
 // appendArguments reads what comes before the message and checks what can be checked.
 func (s *session) appendArguments(c *call) (appending, error) {
-	a := appending{date: time.Now()}
+	a := appending{date: s.server.cfg.Clock()}
 	c.SP()
 	name := c.Mailbox(s.utf8())
 	c.SP()

@@ -55,6 +55,7 @@ type Config struct {
 	Logger  *slog.Logger // nil: nothing is logged
 	Version string       // of the product, for ID; may be empty
 	Limits  Limits
+	Clock   func() time.Time // of internal dates that the client does not give; nil: time.Now
 }
 
 // Limits bounds what clients may use. A zero field means its default. The two numbers of connections

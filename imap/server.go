@@ -32,6 +32,9 @@ type Server struct {
 
 // NewServer returns a server that serves nothing yet.
 func NewServer(cfg Config) *Server {
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

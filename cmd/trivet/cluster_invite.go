@@ -65,7 +65,7 @@ func (n *node) invite(ctx context.Context, in invitationRequest) (invitation, er
 	if err != nil {
 		return invitation{}, &storage.Error{Op: op, Kind: storage.KindUnavailable, Err: err, Hint: "try again in a moment"}
 	}
-	t := token{authority: a.hash(), expires: time.Now().Add(in.Valid)}
+	t := token{authority: a.hash(), expires: n.now().Add(in.Valid)}
 	if t.addresses, err = n.memberAddresses(ctx); err != nil {
 		return invitation{}, storageError(err)
 	}

@@ -25,6 +25,7 @@ func (d dataDir) cluster() dataDir { return dataDir(d.path(clusterName)) }
 // The zero value but node has none yet, and every handshake fails.
 type identity struct {
 	node    string
+	now     func() time.Time       // by which certificates are judged; nil: time.Now
 	barred  func(node string) bool // whether a node was removed; nil: none was
 	current atomic.Pointer[credentials]
 }
@@ -133,6 +134,7 @@ func (i *identity) serverTLS() *tls.Config {
 	}
 	return &tls.Config{
 		MinVersion:       tls.VersionTLS13,
+		Time:             i.now,
 		ClientAuth:       tls.VerifyClientCertIfGiven,
 		Certificates:     []tls.Certificate{c.forTLS()},
 		ClientCAs:        c.pool(),
@@ -148,6 +150,7 @@ func (i *identity) clientTLS() *tls.Config {
 	}
 	return &tls.Config{
 		MinVersion:       tls.VersionTLS13,
+		Time:             i.now,
 		ServerName:       clusterServerName,
 		Certificates:     []tls.Certificate{c.forTLS()},
 		RootCAs:          c.pool(),

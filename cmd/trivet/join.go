@@ -81,7 +81,7 @@ func (n *node) admit(r *http.Request, in joinRequest) (joinAnswer, error) {
 	if err != nil {
 		return joinAnswer{}, err
 	}
-	certificate, err := a.issue(in.Node, key, time.Now())
+	certificate, err := a.issue(in.Node, key, n.now())
 	if err != nil {
 		return joinAnswer{}, err
 	}

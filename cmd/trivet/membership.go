@@ -110,7 +110,7 @@ func (n *node) ensureShared(ctx context.Context) error {
 	if _, err := n.authority(ctx); storage.KindOf(err) != storage.KindNotFound {
 		return err
 	}
-	a, err := newAuthority(time.Now())
+	a, err := newAuthority(n.now())
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (n *node) readSharedLoginKey(ctx context.Context) ([]byte, error) {
 
 // renewCertificate gets this node another certificate when it is time.
 func (n *node) renewCertificate(ctx context.Context) error {
-	now := time.Now()
+	now := n.now()
 	if !n.identity.due(now) {
 		return nil
 	}

@@ -30,7 +30,7 @@ func bareNode(t *testing.T) *node {
 	store.Attach(storage.NewInstantLog(store.Machine()))
 	s := defaultSettings()
 	s.Node = "one"
-	n := &node{dir: dir, settings: s, store: store, log: slog.New(slog.DiscardHandler), identity: &identity{node: "one"}}
+	n := &node{dir: dir, settings: s, store: store, log: slog.New(slog.DiscardHandler), now: time.Now, identity: &identity{node: "one"}}
 	if n.loginKey, err = n.readLoginKey(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,7 @@ type node struct {
 	dir      dataDir
 	settings settings
 	log      *slog.Logger
+	now      func() time.Time // the wall clock
 	store    *storage.Store
 	raft     *raft.Node
 	identity *identity
@@ -54,9 +55,9 @@ func openNode(dir dataDir, s settings, log *slog.Logger, cluster net.Listener) (
 	if err != nil {
 		return nil, err
 	}
-	n := &node{dir: dir, settings: s, log: log, metrics: newMetrics(), disk: &diskSpace{path: string(dir)},
-		identity: &identity{node: string(s.Node)}}
-	n.store, err = storage.Open(storage.Config{Dir: string(dir), Logger: log, Failpoint: failpoint, PackBytes: int64(s.PackSize)})
+	n := &node{dir: dir, settings: s, log: log, now: newClock(), metrics: newMetrics(), disk: &diskSpace{path: string(dir)}}
+	n.identity = &identity{node: string(s.Node), now: n.now}
+	n.store, err = storage.Open(storage.Config{Dir: string(dir), Logger: log, Failpoint: failpoint, PackBytes: int64(s.PackSize), Now: n.now})
 	if err != nil {
 		return nil, err
 	}
@@ -247,11 +248,11 @@ func (n *node) mailServices(open listeners) ([]service, error) {
 	if err != nil {
 		return nil, err
 	}
-	authenticator := auth.NewAuthenticator(n.store, auth.Config{Secret: key, Throttle: n.settings.loginThrottle(), Observe: n.metrics.login})
-	imapServer := imap.NewServer(imap.Config{Store: n.store, Auth: authenticator, Logger: n.log, Version: release, Limits: n.settings.imapLimits()})
+	authenticator := auth.NewAuthenticator(n.store, auth.Config{Secret: key, Now: n.now, Throttle: n.settings.loginThrottle(), Observe: n.metrics.login})
+	imapServer := imap.NewServer(imap.Config{Store: n.store, Auth: authenticator, Logger: n.log, Version: release, Limits: n.settings.imapLimits(), Clock: n.now})
 	n.mail.Store(imapServer)
 	smtpServer := smtp.New(smtp.Config{Hostname: n.hostname(), Store: n.store, Logger: n.log,
-		Limits: n.settings.smtpLimits(), Metrics: n.metrics, Healthy: n.healthy})
+		Limits: n.settings.smtpLimits(), Metrics: n.metrics, Healthy: n.healthy, Clock: n.now})
 	var services []service
 	if l := open[listenIMAP]; l != nil {
 		services = append(services, service{listenIMAP, l, imapServer.Serve, imapServer.Shutdown})

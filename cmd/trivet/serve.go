@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"runtime"
+	"runtime/pprof"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,13 +50,15 @@ const impatience = time.Second
 // closePatience is how long closing the log and the state may take once the sessions have ended.
 const closePatience = 15 * time.Second
 
-// leaveIfStuck ends the process when it has not closed in time. That is safe: a
-// node is made to be killed, and whatever was acknowledged is on disk.
-func leaveIfStuck(log *slog.Logger, limit time.Duration, closed <-chan struct{}) {
+// leaveIfStuck ends the process when it has not closed in time, and writes down
+// what it waits for. That is safe: a node is made to be killed, and whatever was
+// acknowledged is on disk.
+func leaveIfStuck(log *slog.Logger, stacks io.Writer, limit time.Duration, closed <-chan struct{}) {
 	select {
 	case <-closed:
 	case <-time.After(limit):
 		log.Error("stopping took too long; leaving as after a crash: nothing acknowledged is lost", "limit", limit)
+		_ = pprof.Lookup("goroutine").WriteTo(stacks, 1) // for whoever looks for the reason
 		os.Exit(exitFailed)
 	}
 }
@@ -97,7 +101,7 @@ func (c *cli) serve(ctx context.Context, s settings, log *slog.Logger, fallback 
 	context.AfterFunc(ctx, func() { time.AfterFunc(impatience, c.release) })
 	closed := make(chan struct{})
 	defer close(closed)
-	context.AfterFunc(ctx, func() { leaveIfStuck(log, time.Duration(s.ShutdownTimeout)+closePatience, closed) })
+	context.AfterFunc(ctx, func() { leaveIfStuck(log, c.err, time.Duration(s.ShutdownTimeout)+closePatience, closed) })
 	err = n.serve(ctx, open, func() {
 		if err := ready(n); err != nil {
 			cancel(err)
