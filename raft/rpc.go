@@ -23,6 +23,7 @@ const (
 	publicTimeout    = 10 * time.Second
 	maxControlBody   = 64 << 10 // a request or answer about membership
 	maxAnswer        = 64 << 20 // what applying a proposal answered
+	maxErrorAnswer   = 64 << 10 // an error, with its cause and hint
 	maxHeaderBytes   = 16 << 10
 	headerTimeout    = 5 * time.Second
 	idleTimeout      = 5 * time.Minute
@@ -137,6 +138,9 @@ func (r *rpc) call(ctx context.Context, to string, body []byte, most int64) ([]b
 		return nil, err
 	}
 	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		most = maxErrorAnswer // whatever the size of a good answer is
+	}
 	answer, err := readBody(response.Body, response.ContentLength, most)
 	if err != nil {
 		return nil, err
