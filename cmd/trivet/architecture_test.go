@@ -19,6 +19,7 @@ var arrows = map[string][]string{
 	"storage":          {"storage/message", "storage/database", "storage/search"},
 	"raft":             {},
 	"auth":             {"storage"},
+	"dns":              {},
 	"imap/wire":        {},
 	"imap":             {"imap/wire", "auth", "storage", "storage/message"},
 	"spf":              {},

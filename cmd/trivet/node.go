@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"trivet/auth"
+	"trivet/dns"
 	"trivet/imap"
 	"trivet/raft"
 	"trivet/smtp"
@@ -43,6 +44,7 @@ type node struct {
 	loginKey []byte
 	metrics  *metrics
 	disk     *diskSpace
+	resolver *dns.Resolver
 	open     listeners
 	mail     atomic.Pointer[imap.Server] // nil until mailboxes are served
 }
@@ -57,6 +59,9 @@ func openNode(dir dataDir, s settings, log *slog.Logger, cluster net.Listener) (
 	}
 	n := &node{dir: dir, settings: s, log: log, now: newClock(), metrics: newMetrics(), disk: &diskSpace{path: string(dir)}}
 	n.identity = &identity{node: string(s.Node), now: n.now}
+	if n.resolver, err = s.newResolver(); err != nil {
+		return nil, err
+	}
 	n.store, err = storage.Open(storage.Config{Dir: string(dir), Logger: log, Failpoint: failpoint, PackBytes: int64(s.PackSize), Now: n.now})
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"trivet/auth"
+	"trivet/dns"
 	"trivet/imap"
 	"trivet/raft"
 	"trivet/smtp"
@@ -35,6 +36,9 @@ type settings struct {
 	LogSnapshot     size
 	PackSize        size
 	Housekeeping    duration
+
+	Resolver          text
+	ResolverValidates toggle
 
 	MaxMessageSize            size
 	MaxRecipients             number
@@ -118,6 +122,8 @@ func (s *settings) keys() []key {
 		{"log-snapshot", "growth of the Raft log at which the state is made durable and the log truncated", &s.LogSnapshot},
 		{"pack-size", "size at which a file of message bodies is sealed and the next one begun", &s.PackSize},
 		{"housekeeping", "how often the leader prunes what nobody needs any more", &s.Housekeeping},
+		{"resolver", "DNS server to ask, as IP or IP:PORT; off: none; left out: those of the system", &s.Resolver},
+		{"resolver-validates", "believe that the DNS server validates DNSSEC although it is not on loopback: on or off", &s.ResolverValidates},
 		{"max-message-size", "largest message accepted by SMTP and IMAP", &s.MaxMessageSize},
 		{"max-recipients", "most recipients of one SMTP transaction; 0: any number", &s.MaxRecipients},
 		{"smtp-connections", "most SMTP connections at once; 0: any number", &s.SMTPConnections},
@@ -202,6 +208,11 @@ func addFlags(flags *pflag.FlagSet, defaults settings, without ...string) func(f
 func (s *settings) check() error {
 	if s.MaxMessageSize == 0 {
 		return usagef("max-message-size is at least 1")
+	}
+	if s.Resolver != "" {
+		if _, err := dns.ParseServers(string(s.Resolver)); err != nil {
+			return usagef("resolver: %w", err)
+		}
 	}
 	if s.LogKeep == 0 || s.LogSnapshot == 0 || s.PackSize == 0 || s.Housekeeping == 0 {
 		return usagef("log-keep, log-snapshot, pack-size and housekeeping are more than 0")
