@@ -28,6 +28,9 @@ const (
 	kindDeleteMailbox    kind = 17
 	kindRenameMailbox    kind = 18
 	kindSubscribe        kind = 19
+	kindClaimRecent      kind = 20
+	kindSetRights        kind = 21
+	kindAnnotate         kind = 22
 	kindPutPart          kind = 32
 	kindDeliver          kind = 33
 	kindAppend           kind = 34
@@ -35,6 +38,7 @@ const (
 	kindCopy             kind = 36
 	kindMove             kind = 37
 	kindExpunge          kind = 38
+	kindAppendAll        kind = 39
 	kindForget           kind = 48
 	kindSetSetting       kind = 64
 	kindCreateInvitation kind = 65

@@ -198,6 +198,7 @@ type content struct {
 	Envelope      []byte `cbor:"7,keyasint"`
 	BodyStructure []byte `cbor:"8,keyasint"`
 	Structure     []byte `cbor:"9,keyasint"`
+	Thread        string `cbor:"10,keyasint,omitempty"` // see [Thread]
 }
 
 // record describes c for a command. The body is inline, or was uploaded before.
@@ -206,7 +207,7 @@ func (s *Store) record(c *Content) content {
 	r := content{Hash: c.hash[:], Size: m.Size, Preview: m.Preview,
 		Envelope:      m.Envelope.AppendIMAP(nil),
 		BodyStructure: m.Root.AppendBodyStructure(nil, true),
-		Structure:     m.AppendStructure(nil)}
+		Structure:     m.AppendStructure(nil), Thread: references(c.header)}
 	if !m.Date.IsZero() {
 		r.Sent = m.Date.Unix()
 	}

@@ -166,7 +166,11 @@ func applyRemoveAccount(t *tx, b named) (any, error) {
 		}
 		t.touch(m, id)
 	}
+	if _, err := t.mail.exec("DELETE FROM acl WHERE identifier = ?", b.Name); err != nil {
+		return nil, err
+	}
 	for _, sql := range []string{
+		"DELETE FROM annotation WHERE account_id = ?", "DELETE FROM annotation WHERE reader = ?",
 		"DELETE FROM subscription WHERE account_id = ?", "DELETE FROM credential WHERE account_id = ?", "DELETE FROM account WHERE id = ?",
 	} {
 		if _, err := t.mail.exec(sql, id); err != nil {

@@ -81,7 +81,7 @@ func (s *Store) Items(ctx context.Context, mailbox int64, uids []Range, fields F
 			err := c.rows(sql, func(st *sqlite.Stmt) bool {
 				it := scanItem(st, fields, zones)
 				out = append(out, it)
-				octets += len(it.Envelope) + len(it.BodyStructure) + len(it.Structure)
+				octets += len(it.Envelope) + len(it.BodyStructure) + len(it.Structure) + len(it.Thread.References)
 				return limit == 0 || octets < MaxItemsBytes
 			}, mailbox, r.First, r.Last, rest)
 			if err != nil {
@@ -99,7 +99,7 @@ var fieldColumns = [...]struct {
 	column string
 }{
 	{FieldSentDate, "sent"}, {FieldEnvelope, "envelope"}, {FieldBodyStructure, "bodystructure"},
-	{FieldStructure, "structure"}, {FieldPreview, "preview"},
+	{FieldStructure, "structure"}, {FieldPreview, "preview"}, {FieldThread, "thread"},
 }
 
 func itemsQuery(fields Fields) string {
@@ -138,6 +138,8 @@ func scanItem(st *sqlite.Stmt, fields Fields, zones map[int]*time.Location) Item
 			it.Structure = columnBytes(st, col)
 		case FieldPreview:
 			it.Preview = st.ColumnText(col)
+		case FieldThread:
+			it.Thread = Thread{Known: !st.ColumnIsNull(col), References: st.ColumnText(col)}
 		}
 		col++
 	}

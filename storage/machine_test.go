@@ -89,6 +89,7 @@ func (f *fixture) exercise() {
 	_, err = f.Expunge(ctx, f.inbox(b).ID, []Range{{2, 3}})
 	f.must(err)
 	f.must(f.RenameMailbox(ctx, a.ID, "Projects", "Done/Old"))
+	f.exerciseExtensions(a, b)
 	f.must(f.SetDisabled(ctx, b.Address, true))
 	f.must(f.SetQuota(ctx, b.Address, 1, 0)) // refused after a change, between others
 	_, err = f.Deliver(ctx, Delivery{Content: f.content(rawMessage(150, 700)), Transaction: sha256.Sum256([]byte("x")), Recipients: []int64{a.ID, b.ID}})

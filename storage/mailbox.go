@@ -49,7 +49,10 @@ func CanonicalMailbox(name string) (string, error) {
 	return name, nil
 }
 
-const mailboxColumns = `id, account_id, name, uidvalidity, uidnext, highestmodseq, special_use, messages, unseen, deleted, size, created`
+const mailboxColumns = `id, account_id, name, uidvalidity, uidnext, highestmodseq, special_use, messages, unseen, deleted, size, created, recent_uid`
+
+// mailboxColumnCount is how many those are.
+const mailboxColumnCount = 13
 
 func scanMailbox(st *sqlite.Stmt) Mailbox {
 	return Mailbox{
@@ -57,6 +60,7 @@ func scanMailbox(st *sqlite.Stmt) Mailbox {
 		UIDValidity: uint32(st.ColumnInt64(3)), UIDNext: uint32(st.ColumnInt64(4)), HighestModSeq: uint64(st.ColumnInt64(5)),
 		SpecialUse: SpecialUse(st.ColumnText(6)), Messages: uint32(st.ColumnInt64(7)), Unseen: uint32(st.ColumnInt64(8)),
 		Deleted: uint32(st.ColumnInt64(9)), Size: st.ColumnInt64(10), Created: millis(st.ColumnInt64(11)),
+		RecentUID: uint32(st.ColumnInt64(12)),
 	}
 }
 
@@ -153,8 +157,8 @@ func (s *Store) CreateMailbox(ctx context.Context, account int64, name string, u
 	return s.Mailbox(ctx, account, name)
 }
 
-// DeleteMailbox deletes a mailbox with its messages. KindInvalid: INBOX;
-// KindHasChildren: delete the inferior ones first.
+// DeleteMailbox deletes a mailbox with its messages. Those below it stay, under
+// a name that is no mailbox any more (RFC 9051 section 6.3.5). KindInvalid: INBOX.
 func (s *Store) DeleteMailbox(ctx context.Context, account int64, name string) error {
 	name, err := CanonicalMailbox(name)
 	if err != nil {
@@ -274,14 +278,6 @@ func applyDeleteMailbox(t *tx, b mailboxName) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	children, err := t.mail.row("SELECT 1 FROM mailbox WHERE account_id = ? AND name > ? AND name < ? LIMIT 1", nil,
-		b.Account, b.Name+Delimiter, b.Name+afterDelimiter)
-	if err != nil {
-		return nil, err
-	}
-	if children {
-		return nil, fail(op, KindHasChildren, "delete the mailboxes below it first")
-	}
 	t.touch(id, b.Account)
 	return nil, t.removeMailbox(id)
 }
@@ -305,7 +301,8 @@ func (t *tx) removeMailbox(id int64) error {
 		return err
 	}
 	for _, sql := range []string{
-		"DELETE FROM mailbox_message WHERE mailbox_id = ?", "DELETE FROM expunged WHERE mailbox_id = ?", "DELETE FROM mailbox WHERE id = ?",
+		"DELETE FROM mailbox_message WHERE mailbox_id = ?", "DELETE FROM expunged WHERE mailbox_id = ?",
+		"DELETE FROM acl WHERE mailbox_id = ?", "DELETE FROM annotation WHERE mailbox_id = ?", "DELETE FROM mailbox WHERE id = ?",
 	} {
 		if _, err := t.mail.exec(sql, id); err != nil {
 			return err

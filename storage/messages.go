@@ -133,10 +133,10 @@ func (t *tx) addContent(c content, refs int) (int64, error) {
 	}
 	fresh := t.newID()
 	id := fresh
-	_, err := t.mail.row(`INSERT INTO message (id, hash, size, refs, unreferenced, sent, chunks, preview, envelope, bodystructure, structure)
-		VALUES (?, ?, ?, ?, 0, ?, x'', ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET refs = refs + excluded.refs RETURNING id`,
+	_, err := t.mail.row(`INSERT INTO message (id, hash, size, refs, unreferenced, sent, chunks, preview, envelope, bodystructure, structure, thread)
+		VALUES (?, ?, ?, ?, 0, ?, x'', ?, ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET refs = refs + excluded.refs RETURNING id`,
 		func(st *sqlite.Stmt) { id = st.ColumnInt64(0) },
-		fresh, c.Hash, c.Size, refs, sent, c.Preview, c.Envelope, c.BodyStructure, c.Structure)
+		fresh, c.Hash, c.Size, refs, sent, c.Preview, c.Envelope, c.BodyStructure, c.Structure, c.Thread)
 	if err != nil || id != fresh {
 		return id, err
 	}

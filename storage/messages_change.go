@@ -15,6 +15,7 @@ type (
 		Flags          Flags   `cbor:"4,keyasint,omitempty"`
 		Keywords       string  `cbor:"5,keyasint,omitempty"`
 		UnchangedSince uint64  `cbor:"6,keyasint,omitempty"`
+		Known          uint64  `cbor:"7,keyasint,omitempty"`
 	}
 	transferBody struct {
 		Source int64   `cbor:"1,keyasint"`
@@ -38,7 +39,7 @@ func (s *Store) StoreFlags(ctx context.Context, mailbox int64, ch FlagChange) (S
 	if err := checkRanges("store flags", ch.UIDs); err != nil {
 		return out, err
 	}
-	_, err = s.propose(ctx, kindStoreFlags, nil, storeFlags{mailbox, ch.UIDs, ch.Op, ch.Flags, keywords, ch.UnchangedSince}, &out)
+	_, err = s.propose(ctx, kindStoreFlags, nil, storeFlags{mailbox, ch.UIDs, ch.Op, ch.Flags, keywords, ch.UnchangedSince, ch.Known}, &out)
 	return out, err
 }
 
@@ -102,12 +103,13 @@ func applyStoreFlags(t *tx, b storeFlags) (any, error) {
 	update, args := storeQuery(b)
 	changed, unseen, deleted := 0, int64(0), int64(0)
 	for _, r := range b.UIDs {
+		if b.Known > 0 && b.Known < m.HighestModSeq {
+			if out.News, err = t.changedAfter(out.News, b.Mailbox, r, b.Known); err != nil {
+				return nil, err
+			}
+		}
 		if b.UnchangedSince > 0 {
-			err := t.mail.rows("SELECT uid FROM mailbox_message WHERE mailbox_id = ? AND uid BETWEEN ? AND ? AND modseq > ? ORDER BY uid", func(st *sqlite.Stmt) bool {
-				out.Modified = append(out.Modified, uint32(st.ColumnInt64(0)))
-				return true
-			}, b.Mailbox, r.First, r.Last, since)
-			if err != nil {
+			if out.Modified, err = t.changedAfter(out.Modified, b.Mailbox, r, b.UnchangedSince); err != nil {
 				return nil, err
 			}
 		}
@@ -136,6 +138,15 @@ func applyStoreFlags(t *tx, b storeFlags) (any, error) {
 	_, err = t.mail.exec("UPDATE mailbox SET highestmodseq = ?, unseen = unseen + ?, deleted = deleted + ? WHERE id = ?", modseq, unseen, deleted, b.Mailbox)
 	t.touch(m.ID, m.AccountID)
 	return out, err
+}
+
+// changedAfter appends the UIDs in a range that changed after a modification sequence.
+func (t *tx) changedAfter(uids []uint32, mailbox int64, r Range, modseq uint64) ([]uint32, error) {
+	err := t.mail.rows("SELECT uid FROM mailbox_message WHERE mailbox_id = ? AND uid BETWEEN ? AND ? AND modseq > ? ORDER BY uid", func(st *sqlite.Stmt) bool {
+		uids = append(uids, uint32(st.ColumnInt64(0)))
+		return true
+	}, mailbox, r.First, r.Last, modseq)
+	return uids, err
 }
 
 // storeQuery is the UPDATE of a STORE: it touches only messages that differ

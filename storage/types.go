@@ -118,6 +118,7 @@ type Mailbox struct {
 	Deleted       uint32
 	Size          int64 // octets, the sum of RFC822.SIZE
 	Created       time.Time
+	RecentUID     uint32 // messages from this UID on have been shown to no session yet
 }
 
 // Flags are the system flags of a message, as bits.
@@ -170,6 +171,7 @@ const (
 	FieldStructure                        // Item.Structure
 	FieldPreview                          // Item.Preview
 	FieldSentDate                         // Item.SentDate
+	FieldThread                           // Item.Thread
 )
 
 // Item is a message as one mailbox shows it.
@@ -188,6 +190,13 @@ type Item struct {
 	BodyStructure []byte // as FETCH BODYSTRUCTURE sends it
 	Structure     []byte // message.ParseStructure reads it
 	Preview       string
+	Thread        Thread
+}
+
+// Thread is what the References field of a message says.
+type Thread struct {
+	Known      bool   // false: the message came before this was kept; see its header
+	References string // message ids in angle brackets, oldest first, separated by spaces
 }
 
 // Change is a message whose metadata changed since some modification sequence.
@@ -229,12 +238,14 @@ type FlagChange struct {
 	Flags          Flags
 	Keywords       []string
 	UnchangedSince uint64 // only messages with a ModSeq of at most this; 0: all (RFC 7162)
+	Known          uint64 // the caller knows all changes up to this one; see [Stored.News]
 }
 
 // Stored is what a [FlagChange] did.
 type Stored struct {
 	ModSeq   uint64   // of the messages that changed; 0: none did
 	Modified []uint32 // UIDs left alone because of UnchangedSince
+	News     []uint32 // UIDs among those addressed that others had changed after FlagChange.Known
 }
 
 // Appended is the UIDPLUS answer of an APPEND (RFC 4315).
