@@ -24,6 +24,8 @@ var (
 	ErrMalformed = errors.New("malformed authentication message")
 	// ErrMechanism: no such mechanism here.
 	ErrMechanism = errors.New("unknown authentication mechanism")
+	// ErrInsecure: the mechanism shows the password, and somebody may read along.
+	ErrInsecure = errors.New("the mechanism needs TLS")
 	// ErrThrottled: too many failures; see [ThrottledError] for how long.
 	ErrThrottled = errors.New("too many failed logins")
 )
@@ -45,16 +47,21 @@ type Identity struct {
 	AccountID int64
 	Address   string // canonical
 	Admin     bool
+	// AppPassword is the name of the app password that was used; empty: it was
+	// the account's own.
+	AppPassword string
 }
 
 // Directory is what is known of accounts; [storage.Store] is one.
 //
 // Credentials fails with kind NotFound or Invalid when there is nobody of that
-// address; any other kind means that it could not be found out. Both are called
+// address; any other kind means that it could not be found out. OffersCRAM says
+// whether any account has CRAM-MD5; it is asked for each greeting. All are called
 // on the session's goroutine.
 type Directory interface {
 	Credentials(ctx context.Context, address string) (storage.Credentials, error)
 	Account(ctx context.Context, id int64) (storage.Account, error)
+	OffersCRAM(ctx context.Context) bool
 }
 
 // Config is what an [Authenticator] may be told. The zero value works.
@@ -125,21 +132,28 @@ func Loopback(addr net.Addr) bool {
 	return ok && ip.IsLoopback()
 }
 
-// Plain checks a password as LOGIN and PLAIN send it (RFC 4616). It takes about
-// 1.3 ms of one core whether there is such a user or not, and waits for a core
-// until ctx ends.
-func (a *Authenticator) Plain(ctx context.Context, remote net.Addr, user, password string) (Identity, error) {
-	id, err := a.plain(ctx, remote, user, password)
+// Password checks a password as it came, by LOGIN of IMAP or a form. It takes
+// about 1.3 ms of one core whether there is such a user or not, and waits for a
+// core until ctx ends. The caller sees to it that the channel is secure.
+func (a *Authenticator) Password(ctx context.Context, c Channel, user, password string) (Identity, error) {
+	id, err := a.password(ctx, c, user, password)
 	a.observe(outcome(err))
 	return id, err
 }
 
-func (a *Authenticator) plain(ctx context.Context, remote net.Addr, user, password string) (Identity, error) {
+// Plain is Password for a client of which no more is known than where it is.
+func (a *Authenticator) Plain(ctx context.Context, remote net.Addr, user, password string) (Identity, error) {
+	return a.Password(ctx, Channel{Remote: remote}, user, password)
+}
+
+func (a *Authenticator) password(ctx context.Context, c Channel, user, password string) (Identity, error) {
 	cred, err := a.lookup(ctx, user)
 	if err != nil {
 		return Identity{}, err
 	}
-	return a.guess(ctx, remote, cred, func() bool { return verifies(cred.verifier, password) })
+	return a.guess(ctx, c.Remote, cred, func() (storage.AppPassword, bool) {
+		return cred.verify(password, c.Service)
+	})
 }
 
 // credential is what a user name leads to: that of an account, or one that looks
@@ -169,20 +183,47 @@ func (a *Authenticator) lookup(ctx context.Context, user string) (credential, er
 	}
 }
 
+// candidates are the passwords that may be used for a service, the account's own
+// first, with an empty name.
+func (c credential) candidates(service Service) []storage.AppPassword {
+	candidates := []storage.AppPassword{{Verifier: c.verifier}}
+	for _, p := range c.AppPasswords {
+		if p.Scope == "" || p.Scope == string(service) {
+			candidates = append(candidates, p)
+		}
+	}
+	return candidates
+}
+
+// verify finds the password among those of the account. Those of one salt,
+// as they usually are, cost no more than one.
+func (c credential) verify(password string, service Service) (storage.AppPassword, bool) {
+	var derived derivedKeys
+	for _, candidate := range c.candidates(service) {
+		if derived.verifies(candidate.Verifier, password) {
+			return candidate, true
+		}
+	}
+	return storage.AppPassword{}, false
+}
+
 func (a *Authenticator) unknown(user string) credential {
 	return credential{user: user, verifier: fakeVerifier(a.secret, user)}
 }
 
+// checker finds out whether the client knows a password of the account, and which.
+type checker func() (storage.AppPassword, bool)
+
 // guess lets check decide, unless this client has guessed too often. Holding a
 // slot from the look at the throttle to the count of the failure bounds how many
 // guesses made at once get past it.
-func (a *Authenticator) guess(ctx context.Context, remote net.Addr, cred credential, check func() bool) (Identity, error) {
+func (a *Authenticator) guess(ctx context.Context, remote net.Addr, cred credential, check checker) (Identity, error) {
 	select {
 	case a.slots <- struct{}{}:
 	case <-ctx.Done():
 		return Identity{}, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
 	}
-	ok, wait := a.checked(remote, cred, check)
+	used, ok, wait := a.checked(remote, cred, check)
 	<-a.slots
 	switch {
 	case wait > 0:
@@ -192,16 +233,19 @@ func (a *Authenticator) guess(ctx context.Context, remote net.Addr, cred credent
 	case cred.Disabled:
 		return Identity{}, ErrDisabled
 	}
-	return a.identity(ctx, cred)
+	id, err := a.identity(ctx, cred)
+	id.AppPassword = used.Name
+	return id, err
 }
 
-func (a *Authenticator) checked(remote net.Addr, cred credential, check func() bool) (bool, time.Duration) {
+func (a *Authenticator) checked(remote net.Addr, cred credential, check checker) (used storage.AppPassword, ok bool, wait time.Duration) {
 	if wait := a.throttle.wait(remote, cred.user); wait > 0 {
-		return false, wait
+		return used, false, wait
 	}
-	ok := check() && cred.known
+	used, ok = check()
+	ok = ok && cred.known
 	a.throttle.record(remote, cred.user, ok)
-	return ok, 0
+	return used, ok, 0
 }
 
 func (a *Authenticator) identity(ctx context.Context, cred credential) (Identity, error) {

@@ -39,6 +39,15 @@ func (d *directory) Account(_ context.Context, id int64) (storage.Account, error
 	return storage.Account{}, &storage.Error{Op: "account", Kind: storage.KindNotFound}
 }
 
+func (d *directory) OffersCRAM(context.Context) bool {
+	for _, c := range d.accounts {
+		if len(c.CRAM) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 const (
 	ann  = "ann@example.org"  // may log in, administrator
 	bob  = "bob@example.org"  // disabled

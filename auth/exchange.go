@@ -6,23 +6,41 @@ import (
 	"fmt"
 	"net"
 	"strings"
-
-	"github.com/xdg-go/scram"
 )
 
-// The SASL mechanisms, in the order of preference in which servers list them.
+// The SASL mechanisms.
 const (
-	MechanismSCRAM = "SCRAM-SHA-256" // RFC 7677
-	MechanismPlain = "PLAIN"         // RFC 4616: only on a secure channel; the session sees to that
+	MechanismSCRAMPlus = "SCRAM-SHA-256-PLUS" // RFC 7677 with channel binding: needs TLS
+	MechanismSCRAM     = "SCRAM-SHA-256"      // RFC 7677
+	MechanismPlain     = "PLAIN"              // RFC 4616: only on a secure channel
+	MechanismLogin     = "LOGIN"              // draft-murchison-sasl-login: only on a secure channel
+	MechanismCRAM      = "CRAM-MD5"           // RFC 2195: only for accounts that have it switched on
 )
 
 // MaxMessageLength is the most octets a client may send in one message of an
 // exchange: user name, password and what SCRAM puts around them.
 const MaxMessageLength = 4096
 
-// Mechanisms returns the names an [Exchange] can be started for.
+// Mechanisms returns the names of the mechanisms that need no more than a
+// remote address, for [Authenticator.Exchange].
 func Mechanisms() []string {
 	return []string{MechanismSCRAM, MechanismPlain}
+}
+
+// Mechanisms returns what to offer on a channel, best first.
+func (a *Authenticator) Mechanisms(ctx context.Context, c Channel) []string {
+	var offered []string
+	if c.bound() {
+		offered = append(offered, MechanismSCRAMPlus)
+	}
+	offered = append(offered, MechanismSCRAM)
+	if a.directory.OffersCRAM(ctx) {
+		offered = append(offered, MechanismCRAM)
+	}
+	if c.Secure {
+		offered = append(offered, MechanismPlain, MechanismLogin)
+	}
+	return offered
 }
 
 // Exchange is one attempt to log in by SASL (RFC 4422). It is a sasl.Server of
@@ -31,7 +49,7 @@ func Mechanisms() []string {
 type Exchange struct {
 	auth     *Authenticator
 	ctx      context.Context // of the session: the interface of go-sasl has none
-	remote   net.Addr
+	channel  Channel
 	step     step
 	identity Identity
 }
@@ -39,18 +57,41 @@ type Exchange struct {
 // step takes one message of the client and returns the answer and what comes next; nil: it is over.
 type step func(e *Exchange, response []byte) (challenge []byte, next step, err error)
 
-// Exchange starts an attempt with the mechanism, whatever its case. ctx bounds the whole of it.
-func (a *Authenticator) Exchange(ctx context.Context, mechanism string, remote net.Addr) (*Exchange, error) {
-	e := &Exchange{auth: a, ctx: ctx, remote: remote}
+// Start begins an attempt with a mechanism, whatever its case. ctx bounds the
+// whole of it. [ErrMechanism]: there is no such mechanism; [ErrInsecure]: not on
+// this channel.
+func (a *Authenticator) Start(ctx context.Context, mechanism string, c Channel) (*Exchange, error) {
+	e := &Exchange{auth: a, ctx: ctx, channel: c}
 	switch strings.ToUpper(mechanism) {
 	case MechanismPlain:
 		e.step = plainMessage
+	case MechanismLogin:
+		e.step = loginUser
 	case MechanismSCRAM:
 		e.step = scramFirst
+	case MechanismSCRAMPlus:
+		if !c.bound() {
+			return nil, ErrMechanism
+		}
+		e.step = scramPlusFirst
+	case MechanismCRAM:
+		e.step = cramChallenge
 	default:
 		return nil, ErrMechanism
 	}
+	switch strings.ToUpper(mechanism) {
+	case MechanismPlain, MechanismLogin:
+		if !c.Secure {
+			return nil, ErrInsecure
+		}
+	}
 	return e, nil
+}
+
+// Exchange is Start on a channel of which the caller knows that it is secure,
+// and not more than where the client is.
+func (a *Authenticator) Exchange(ctx context.Context, mechanism string, remote net.Addr) (*Exchange, error) {
+	return a.Start(ctx, mechanism, Channel{Remote: remote, Secure: true})
 }
 
 // Next takes what the client sent. After done the identity is known; after an
@@ -101,77 +142,28 @@ func plainMessage(e *Exchange, response []byte) ([]byte, step, error) {
 		return nil, nil, ErrCredentials
 	}
 	var err error
-	e.identity, err = e.auth.plain(e.ctx, e.remote, user, password)
+	e.identity, err = e.auth.password(e.ctx, e.channel, user, password)
 	return nil, nil, err
+}
+
+// loginUser takes the user name of LOGIN, which some clients send at once.
+func loginUser(e *Exchange, response []byte) ([]byte, step, error) {
+	if response == nil {
+		return []byte("Username:"), loginUser, nil
+	}
+	return []byte("Password:"), loginPassword(string(response)), nil
+}
+
+func loginPassword(user string) step {
+	return func(e *Exchange, response []byte) ([]byte, step, error) {
+		var err error
+		e.identity, err = e.auth.password(e.ctx, e.channel, user, string(response))
+		return nil, nil, err
+	}
 }
 
 // actsAsSelf reports whether the authorization identity, when there is one, is
 // that of the user: nobody acts for somebody else.
 func actsAsSelf(authz, user string) bool {
 	return authz == "" || canonical(authz) == canonical(user)
-}
-
-// scramFirst takes client-first-message (RFC 5802 section 5) and answers with
-// nonce, salt and iterations, of nobody's if need be.
-func scramFirst(e *Exchange, response []byte) ([]byte, step, error) {
-	if response == nil {
-		return []byte{}, scramFirst, nil
-	}
-	var cred credential
-	var lookup error
-	server, err := scram.SHA256.NewServer(func(user string) (scram.StoredCredentials, error) {
-		cred, lookup = e.auth.lookup(e.ctx, user)
-		return stored(cred), lookup
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	conversation := server.NewConversation()
-	challenge, err := conversation.Step(string(response))
-	switch {
-	case lookup != nil:
-		return nil, nil, lookup
-	case err != nil:
-		return nil, nil, ErrMalformed
-	case !actsAsSelf(conversation.AuthzID(), conversation.Username()):
-		return nil, nil, ErrCredentials
-	}
-	return []byte(challenge), scramFinal(conversation, cred), nil
-}
-
-// scramFinal takes client-final-message and proves in turn that the server knows
-// the password.
-func scramFinal(conversation *scram.ServerConversation, cred credential) step {
-	return func(e *Exchange, response []byte) ([]byte, step, error) {
-		var proof string
-		check := func() bool {
-			answer, err := conversation.Step(string(response))
-			proof = answer
-			return err == nil && conversation.Valid()
-		}
-		id, err := e.auth.guess(e.ctx, e.remote, cred, check)
-		if err != nil {
-			return nil, nil, err
-		}
-		return []byte(proof), scramEnd(id), nil
-	}
-}
-
-// scramEnd takes the empty message with which the client accepts the server's proof.
-func scramEnd(id Identity) step {
-	return func(e *Exchange, response []byte) ([]byte, step, error) {
-		if len(response) != 0 {
-			return nil, nil, ErrMalformed
-		}
-		e.identity = id
-		return nil, nil, nil
-	}
-}
-
-func stored(cred credential) scram.StoredCredentials {
-	return scram.StoredCredentials{
-		KeyFactors: scram.KeyFactors{Salt: string(cred.verifier.Salt), Iters: cred.verifier.Iterations},
-		StoredKey:  cred.verifier.StoredKey,
-		ServerKey:  cred.verifier.ServerKey,
-	}
 }

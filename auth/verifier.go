@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -38,15 +39,22 @@ var (
 // NewVerifier returns what is to be stored of a password of 1 to
 // [MaxPasswordLength] octets of UTF-8.
 func NewVerifier(password string) (storage.Verifier, error) {
+	salt := make([]byte, saltLength)
+	rand.Read(salt) // never fails, see crypto/rand
+	return NewVerifierLike(password, storage.Verifier{Salt: salt, Iterations: Iterations})
+}
+
+// NewVerifierLike is NewVerifier with the salt and the iterations of another
+// password of the same account. SCRAM tells a client one salt before it knows
+// which of the account's passwords the client has; so they share theirs.
+func NewVerifierLike(password string, other storage.Verifier) (storage.Verifier, error) {
 	if len(password) > MaxPasswordLength {
 		return storage.Verifier{}, ErrPasswordTooLong
 	}
 	if password == "" {
 		return storage.Verifier{}, ErrPasswordEmpty
 	}
-	salt := make([]byte, saltLength)
-	rand.Read(salt) // never fails, see crypto/rand
-	v, err := derive(password, salt, Iterations)
+	v, err := derive(password, other.Salt, other.Iterations)
 	if err != nil {
 		return storage.Verifier{}, ErrPasswordCharacters // not err: it could quote the password
 	}
@@ -66,19 +74,36 @@ func derive(password string, salt []byte, iterations int) (storage.Verifier, err
 	return storage.Verifier{Salt: salt, Iterations: iterations, StoredKey: keys.StoredKey, ServerKey: keys.ServerKey}, nil
 }
 
+// derivedKeys are the keys of a password under one salt, worked out when asked for.
+type derivedKeys struct {
+	storage.Verifier
+	sane bool
+}
+
 // verifies reports whether password is the one v was made of. It costs the same
-// for a password that is too long or not to be prepared.
-func verifies(v storage.Verifier, password string) bool {
-	sane := len(password) <= MaxPasswordLength && password != ""
-	if !sane {
+// for a password that is too long or not to be prepared, and little for another
+// verifier of the same salt.
+func (k *derivedKeys) verifies(v storage.Verifier, password string) bool {
+	if !sameSalt(k.Verifier, v) {
+		k.derive(v, password)
+	}
+	return hmac.Equal(k.StoredKey, v.StoredKey) && k.sane
+}
+
+func (k *derivedKeys) derive(v storage.Verifier, password string) {
+	k.sane = len(password) <= MaxPasswordLength && password != ""
+	if !k.sane {
 		password = "-"
 	}
-	got, err := derive(password, v.Salt, v.Iterations)
-	if err != nil {
-		sane = false
-		got, _ = derive("-", v.Salt, v.Iterations)
+	var err error
+	if k.Verifier, err = derive(password, v.Salt, v.Iterations); err != nil {
+		k.sane = false
+		k.Verifier, _ = derive("-", v.Salt, v.Iterations)
 	}
-	return hmac.Equal(got.StoredKey, v.StoredKey) && sane
+}
+
+func sameSalt(a, b storage.Verifier) bool {
+	return a.Iterations == b.Iterations && bytes.Equal(a.Salt, b.Salt)
 }
 
 // fakeVerifier is what a user who does not exist has: always the same salt for

@@ -36,10 +36,10 @@ func TestNewVerifier(t *testing.T) {
 			if len(v.Salt) != saltLength || v.Iterations != Iterations || len(v.StoredKey) != 32 || len(v.ServerKey) != 32 {
 				t.Errorf("verifier %d/%d/%d/%d", len(v.Salt), v.Iterations, len(v.StoredKey), len(v.ServerKey))
 			}
-			if !verifies(v, test.password) {
+			if !new(derivedKeys).verifies(v, test.password) {
 				t.Error("the password does not verify")
 			}
-			if verifies(v, test.password+"x") {
+			if new(derivedKeys).verifies(v, test.password+"x") {
 				t.Error("another password verifies")
 			}
 		})
@@ -58,7 +58,7 @@ func TestVerifiersOfOnePasswordDiffer(t *testing.T) {
 func TestSASLprep(t *testing.T) {
 	for stored, sent := range map[string]string{"IX": "I\u00adX", "user": "user", "a": "\u00aa", "IX ": "\u2168\u00a0"} {
 		v, err := NewVerifier(stored)
-		if err != nil || !verifies(v, sent) {
+		if err != nil || !new(derivedKeys).verifies(v, sent) {
 			t.Errorf("%q is not taken for %q: %v", sent, stored, err)
 		}
 	}
@@ -75,7 +75,7 @@ func TestDeriveOfRFC7677(t *testing.T) {
 		t.Fatal(err)
 	}
 	server, err := scram.SHA256.NewServer(func(string) (scram.StoredCredentials, error) {
-		return stored(credential{verifier: v}), nil
+		return stored(v), nil
 	})
 	if err != nil {
 		t.Fatal(err)

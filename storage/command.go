@@ -46,6 +46,11 @@ const (
 	kindAudit            kind = 67
 	kindCollect          kind = 49
 	kindRollPack         kind = 50
+
+	// Of submission, addresses, limits and bans: 96 to 111.
+	kindAddAppPassword    kind = 96
+	kindRemoveAppPassword kind = 97
+	lastDirectoryKind     kind = 104 // those from 96 to here change the directory; see ofDirectory
 )
 
 // commandFormat is the first octet of every command: the layout of its head.
@@ -183,4 +188,9 @@ func decodeAnswer(b []byte, value any) error {
 		return &Error{Op: "read answer", Err: err}
 	}
 	return nil
+}
+
+// ofDirectory reports whether commands of this kind change who has what address.
+func (k kind) ofDirectory() bool {
+	return k < kindCreateMailbox || k >= kindAddAppPassword && k <= lastDirectoryKind
 }

@@ -124,6 +124,9 @@ func (s *Store) Credentials(ctx context.Context, address string) (Credentials, e
 		if err == nil && !found {
 			err = fail("find credentials", KindNotFound, "")
 		}
+		if err == nil {
+			err = cr.readOthers(c)
+		}
 		return err
 	})
 	return cr, readError("find credentials", err)
@@ -273,9 +276,15 @@ func (s *Store) RemoveAccount(ctx context.Context, address string) error {
 	return s.decideFor(ctx, kindRemoveAccount, address, func(a string) any { return named{a} })
 }
 
-// SetPassword replaces the verifier of an account.
+// SetPassword replaces the verifier of an account, and switches CRAM-MD5 off: its
+// secret is of the old password. App passwords stay.
 func (s *Store) SetPassword(ctx context.Context, address string, v Verifier) error {
-	return s.decideFor(ctx, kindSetPassword, address, func(a string) any { return setPassword{a, v} })
+	return s.decideFor(ctx, kindSetPassword, address, func(a string) any { return setPassword{a, v, nil} })
+}
+
+// SetPasswordCRAM is SetPassword that switches CRAM-MD5 on, with its secret.
+func (s *Store) SetPasswordCRAM(ctx context.Context, address string, v Verifier, secret []byte) error {
+	return s.decideFor(ctx, kindSetPassword, address, func(a string) any { return setPassword{a, v, secret} })
 }
 
 // SetDisabled forbids or allows an account to log in.

@@ -22,6 +22,7 @@ type (
 	setPassword struct {
 		Address  string   `cbor:"1,keyasint"`
 		Verifier Verifier `cbor:"2,keyasint"`
+		CRAM     []byte   `cbor:"3,keyasint,omitempty"`
 	}
 	setDisabled struct {
 		Address  string `cbor:"1,keyasint"`
@@ -169,15 +170,16 @@ func applyRemoveAccount(t *tx, b named) (any, error) {
 	if _, err := t.mail.exec("DELETE FROM acl WHERE identifier = ?", b.Name); err != nil {
 		return nil, err
 	}
-	for _, sql := range []string{
-		"DELETE FROM annotation WHERE account_id = ?", "DELETE FROM annotation WHERE reader = ?",
-		"DELETE FROM subscription WHERE account_id = ?", "DELETE FROM credential WHERE account_id = ?", "DELETE FROM account WHERE id = ?",
-	} {
-		if _, err := t.mail.exec(sql, id); err != nil {
+	if _, err := t.mail.exec("DELETE FROM annotation WHERE reader = ?", id); err != nil {
+		return nil, err
+	}
+	for _, table := range [...]string{"annotation", "subscription", "credential", "cram_secret", "app_password"} {
+		if _, err := t.mail.exec("DELETE FROM "+table+" WHERE account_id = ?", id); err != nil {
 			return nil, err
 		}
 	}
-	return nil, nil
+	_, err = t.mail.exec("DELETE FROM account WHERE id = ?", id)
+	return nil, err
 }
 
 func applySetPassword(t *tx, b setPassword) (any, error) {
@@ -185,7 +187,10 @@ func applySetPassword(t *tx, b setPassword) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, t.setVerifier(id, b.Verifier)
+	if err := t.setVerifier(id, b.Verifier); err != nil {
+		return nil, err
+	}
+	return nil, t.setCRAM(id, b.CRAM)
 }
 
 func applySetDisabled(t *tx, b setDisabled) (any, error) {

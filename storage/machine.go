@@ -220,7 +220,7 @@ func (b *batch) savepoint(sql string) error {
 // keep ends a command that was applied: its answer is remembered under the
 // request id, its chunks go to the pack.
 func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
-	b.directory = b.directory || c.kind < kindCreateMailbox
+	b.directory = b.directory || c.kind.ofDirectory()
 	b.kept = e.Index
 	answer, err := encodeAnswer(value)
 	if err != nil {
@@ -442,4 +442,7 @@ var appliers = map[kind]applier{
 	kindCreateInvitation: apply(applyCreateInvitation),
 	kindUseInvitation:    apply(applyUseInvitation),
 	kindAudit:            apply(applyAudit),
+
+	kindAddAppPassword:    apply(applyAddAppPassword),
+	kindRemoveAppPassword: apply(applyRemoveAppPassword),
 }

@@ -44,6 +44,7 @@ type Store struct {
 	decoder *zstd.Decoder
 
 	resolved resolved
+	cram     offersCRAM
 
 	peer      atomic.Pointer[Peer]
 	repairing sync.Mutex

@@ -72,6 +72,9 @@ type Credentials struct {
 	Address   string // canonical
 	Disabled  bool
 	Verifier  Verifier
+	// CRAM is the secret for CRAM-MD5; empty: it is switched off.
+	CRAM         []byte
+	AppPasswords []AppPassword
 }
 
 // Recipient is what an address resolves to.

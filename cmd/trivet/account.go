@@ -16,6 +16,7 @@ func (c *cli) accountCommand() *cobra.Command {
 		command("list", "List the accounts", 0, 0, c.accountList),
 		command("remove ADDRESS", "Remove an account with all its mail", 1, 1, c.accountRemove),
 		c.accountPasswordCommand(),
+		c.appPasswordCommand(),
 		c.accountDisableCommand(),
 		c.accountQuotaCommand(),
 	)
@@ -119,27 +120,6 @@ func (c *cli) accountRemove(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	return c.remove(cmd, "account.remove", named{Name: address})
-}
-
-func (c *cli) accountPasswordCommand() *cobra.Command {
-	cmd := command("password ADDRESS", "Give an account another password", 1, 1, nil)
-	fromStdin := passwordFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		address, err := addressArgument(args[0])
-		if err != nil {
-			return err
-		}
-		verifier, made, err := c.choosePassword(*fromStdin)
-		if err != nil {
-			return err
-		}
-		changed := accountWithPassword{Password: made}
-		if err := c.ask(cmd.Context(), "account.password", passwordChange{address, verifier}, &changed.Account); err != nil {
-			return err
-		}
-		return c.print(changed, changed.text("has a new password"))
-	}
-	return cmd
 }
 
 func (c *cli) accountDisableCommand() *cobra.Command {

@@ -17,6 +17,7 @@ type (
 	passwordChange struct {
 		Address  string           `json:"address"`
 		Verifier storage.Verifier `json:"verifier"` // the password itself stays with whoever typed it
+		CRAM     []byte           `json:"cram,omitempty"`
 	}
 	disableChange struct {
 		Address  string `json:"address"`
@@ -49,6 +50,10 @@ func (n *node) operations() map[string]operation {
 		"account.list":     operationOf(func(ctx context.Context, _ nothing) ([]storage.Account, error) { return n.store.Accounts(ctx) }),
 		"account.remove":   operationOf(removing(n.store.RemoveAccount)),
 		"account.password": operationOf(n.setPassword),
+		"account.salt":     operationOf(n.saltOf),
+		"password.add":     operationOf(n.addAppPassword),
+		"password.list":    operationOf(n.listAppPasswords),
+		"password.remove":  operationOf(n.removeAppPassword),
 		"account.disable":  operationOf(n.setDisabled),
 		"account.quota":    operationOf(n.setQuota),
 		"alias.add": operationOf(func(ctx context.Context, in aliasChange) (storage.Alias, error) {
@@ -101,13 +106,6 @@ func (n *node) addOperators(ctx context.Context, domain, target string) error {
 		}
 	}
 	return nil
-}
-
-func (n *node) setPassword(ctx context.Context, in passwordChange) (storage.Account, error) {
-	if err := n.store.SetPassword(ctx, in.Address, in.Verifier); err != nil {
-		return storage.Account{}, err
-	}
-	return n.store.AccountByAddress(ctx, in.Address)
 }
 
 func (n *node) setDisabled(ctx context.Context, in disableChange) (storage.Account, error) {

@@ -23,24 +23,30 @@ func passwordFlag(cmd *cobra.Command) *bool {
 }
 
 // choosePassword reads a password or makes one up, which it returns for printing.
-func (c *cli) choosePassword(fromStdin bool) (storage.Verifier, string, error) {
-	if !fromStdin {
-		made := newPassword()
-		verifier, err := auth.NewVerifier(made)
-		return verifier, made, err
-	}
-	password, err := readPassword(c.in)
+func (c *cli) choosePassword(fromStdin bool) (v storage.Verifier, made string, err error) {
+	password, made, err := c.takePassword(fromStdin)
 	if err != nil {
-		return storage.Verifier{}, "", err
+		return v, "", err
+	}
+	if v, err = auth.NewVerifier(password); err != nil {
+		err = usagef("%w", err)
+	}
+	return v, made, err
+}
+
+// takePassword reads a password, or makes one up and returns it twice.
+func (c *cli) takePassword(fromStdin bool) (password, made string, err error) {
+	if !fromStdin {
+		made = newPassword()
+		return made, made, nil
+	}
+	if password, err = readPassword(c.in); err != nil {
+		return "", "", err
 	}
 	if utf8.RuneCountInString(password) < shortPassword {
 		fmt.Fprintf(c.err, "trivet: warning: the password has less than %d characters and can be guessed\n", shortPassword)
 	}
-	verifier, err := auth.NewVerifier(password)
-	if err != nil {
-		err = usagef("%w", err)
-	}
-	return verifier, "", err
+	return password, "", nil
 }
 
 // readPassword reads all of in, less the end of its line.
