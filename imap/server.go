@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// refusalTime is how long a refused connection may take to hear why.
+const refusalTime = time.Second
+
 // ErrServerClosed is returned by Serve after Shutdown.
 var ErrServerClosed = errors.New("imap: server closed")
 
@@ -98,15 +101,20 @@ func (srv *Server) forget(l net.Listener) {
 func (srv *Server) start(conn net.Conn) {
 	s := newSession(srv, conn)
 	if refusal := srv.admit(s); refusal != "" {
-		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = conn.Write([]byte("* BYE [UNAVAILABLE] " + refusal + "\r\n"))
-		_ = conn.Close()
+		go refuse(conn, refusal)
 		return
 	}
 	go func() {
 		defer srv.leave(s)
 		s.run()
 	}()
+}
+
+// refuse tells why, which takes a handshake on a connection that begins with TLS.
+func refuse(conn net.Conn, why string) {
+	_ = conn.SetDeadline(time.Now().Add(refusalTime))
+	_, _ = conn.Write([]byte("* BYE [UNAVAILABLE] " + why + "\r\n"))
+	_ = conn.Close()
 }
 
 // admit counts a session in, or says why not.

@@ -3,6 +3,7 @@ package web
 import (
 	"io"
 	"net/http"
+	"net/netip"
 )
 
 // healthz says that the process is alive, and no more: whoever restarts what
@@ -28,4 +29,18 @@ func answer(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text+"\n") // fails only when the client has gone away
+}
+
+// nearby answers loopback and private networks only: figures say much of who is
+// hosted here, and the listener is open to the internet.
+func nearby(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		from, err := netip.ParseAddrPort(r.RemoteAddr)
+		ip := from.Addr().Unmap()
+		if err != nil || !ip.IsLoopback() && !ip.IsPrivate() && !ip.IsLinkLocalUnicast() {
+			answer(w, http.StatusForbidden, "only for loopback and private networks")
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
@@ -33,6 +34,8 @@ type Config struct {
 	Ready func() error
 	// Collectors are the node's figures; those of Go and of the process are added.
 	Collectors []prometheus.Collector
+	// TLS is for ServeTLS, and offers h2 and http/1.1; nil: ServeTLS is not to be called.
+	TLS *tls.Config
 }
 
 // Server answers HTTP requests.
@@ -69,6 +72,7 @@ func NewServer(cfg Config) (*Server, error) {
 		MaxHeaderBytes:    MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 		ConnState:         s.track,
+		TLSConfig:         cfg.TLS,
 	}
 	s.http.RegisterOnShutdown(s.dropSilent)
 	return s, nil
@@ -98,16 +102,21 @@ func handler(cfg Config, registry *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", readyz(cfg.Ready))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	mux.Handle("GET /metrics", nearby(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 		MaxRequestsInFlight: MaxScrapes,
-	}))
+	})))
 	return mux
 }
 
 // Serve answers the connections of l until Shutdown, and then returns [http.ErrServerClosed].
 func (s *Server) Serve(l net.Listener) error {
 	return s.http.Serve(netutil.LimitListener(l, MaxConnections))
+}
+
+// ServeTLS is Serve for connections that begin with TLS, HTTP/2 among them.
+func (s *Server) ServeTLS(l net.Listener) error {
+	return s.http.ServeTLS(netutil.LimitListener(l, MaxConnections), "", "")
 }
 
 // Shutdown stops accepting and waits for the requests under way; when ctx ends

@@ -2,10 +2,12 @@ package web
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -187,5 +189,53 @@ func TestShutdownCutsOff(t *testing.T) {
 	}
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Error("the request is answered")
+	}
+}
+
+func TestFiguresAreForNeighbours(t *testing.T) {
+	h := nearby(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "figures") }))
+	for from, want := range map[string]int{"127.0.0.1:1": 200, "[::1]:1": 200, "10.1.2.3:1": 200, "[fd00::1]:1": 200, "[::ffff:192.168.0.1]:1": 200,
+		"[fe80::1%eth0]:1": 200, "192.0.2.1:1": 403, "[2001:db8::1]:1": 403, "@": 403, "": 403} {
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.RemoteAddr = from
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != want {
+			t.Errorf("%s: %d, want %d", from, w.Code, want)
+		}
+	}
+}
+
+// One server answers listeners with and without TLS, whichever comes first.
+func TestPlainAndTLS(t *testing.T) {
+	certificate := httptest.NewUnstartedServer(nil)
+	certificate.StartTLS()
+	defer certificate.Close()
+	s, err := NewServer(Config{Ready: func() error { return nil },
+		TLS: &tls.Config{Certificates: certificate.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var urls []string
+	for scheme, serve := range map[string]func(net.Listener) error{"http": s.Serve, "https": s.ServeTLS} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go serve(l)
+		urls = append(urls, scheme+"://"+l.Addr().String()+"/readyz")
+	}
+	defer s.Shutdown(t.Context())
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: certificate.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs},
+		ForceAttemptHTTP2: true}}
+	for _, url := range urls {
+		r, err := client.Get(url)
+		if err != nil {
+			t.Errorf("%s: %v", url, err)
+			continue
+		}
+		r.Body.Close()
+		if want := map[string]int{"http:": 1, "https": 2}[url[:5]]; r.StatusCode != 200 || r.ProtoMajor != want {
+			t.Errorf("%s: %d, HTTP/%d", url, r.StatusCode, r.ProtoMajor)
+		}
 	}
 }

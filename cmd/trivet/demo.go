@@ -18,7 +18,8 @@ const demoDomain = "demo.example"
 // demoSettings are handy ports on loopback; one that is taken is replaced by a free one.
 func demoSettings() settings {
 	s := defaultSettings()
-	s.Listen = listenMap{listenSMTP: "127.0.0.1:2525", listenIMAP: "127.0.0.1:1143", listenHTTP: "127.0.0.1:8080"}
+	s.Listen = listenMap{listenSMTP: "127.0.0.1:2525", listenIMAP: "127.0.0.1:1143", listenIMAPS: "127.0.0.1:1993",
+		listenHTTP: "127.0.0.1:8080", listenHTTPS: "127.0.0.1:8443"}
 	s.LogLevel = "warn"
 	s.Hostname = "mail." + demoDomain
 	return s
@@ -67,7 +68,8 @@ type demonstration struct {
 	Accounts []demoAccount     `json:"accounts"`
 	Messages int               `json:"messages"` // sample mail delivered
 	Data     string            `json:"data"`
-	Kept     bool              `json:"kept"` // whether the data stays
+	Kept     bool              `json:"kept"`        // whether the data stays
+	Trust    string            `json:"certificate"` // file of the self-signed certificate, for clients to trust
 	PID      int               `json:"pid"`
 	Try      []string          `json:"try"`             // commands to copy
 	Nodes    []*demoNode       `json:"nodes,omitempty"` // when there are several
@@ -95,8 +97,12 @@ func (c *cli) demo(ctx context.Context, s settings, keep, fallback bool) error {
 		if err != nil {
 			return err
 		}
+		trust, err := n.saveSelfSigned(ctx)
+		if err != nil {
+			return err
+		}
 		d := demonstration{Listen: n.open.addresses(), Domain: demoDomain, Accounts: accounts, Messages: messages,
-			Data: string(c.dir), Kept: keep, PID: os.Getpid()}
+			Data: string(c.dir), Kept: keep, Trust: trust, PID: os.Getpid()}
 		d.Try = d.commands(c.dir)
 		return c.print(d, d.text)
 	})
@@ -144,6 +150,9 @@ func (d demonstration) commands(dir dataDir) []string {
 			fmt.Sprintf("curl -s --user '%s:%s' 'imap://%s/INBOX;MAILINDEX=1'", ann.Address, ann.Password, imap),
 			fmt.Sprintf("mutt -e 'set ssl_starttls=no ssl_force_tls=no imap_user=%s imap_pass=%s folder=imap://%s' -f imap://%[3]s/INBOX", bob.Address, bob.Password, imap))
 	}
+	if imaps, ok := d.Listen[listenIMAPS]; ok && d.Trust != "" {
+		try = append(try, fmt.Sprintf("curl -s --cacert %s --user '%s:%s' 'imaps://%s/INBOX;MAILINDEX=1'", d.Trust, ann.Address, ann.Password, imaps))
+	}
 	if http, ok := d.Listen[listenHTTP]; ok {
 		try = append(try, fmt.Sprintf("curl -s http://%s/metrics | grep ^trivet_", http))
 	}
@@ -166,6 +175,9 @@ func (d demonstration) text(w io.Writer) {
 	fmt.Fprintln(w)
 	for _, a := range d.Accounts {
 		fmt.Fprintf(w, "  %s\tpassword %s\n", a.Address, a.Password)
+	}
+	if d.Trust != "" {
+		fmt.Fprintf(w, "\nIts certificate is self-signed. Tell your client to trust %s, or to go on when it warns.\n", d.Trust)
 	}
 	fmt.Fprint(w, "\nTry:\n\n")
 	for _, command := range d.Try {

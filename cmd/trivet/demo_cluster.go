@@ -205,7 +205,7 @@ func (c *cli) presentDemo(ctx context.Context, nodes []*demoNode, accounts []dem
 		}
 	}
 	d := demonstration{Listen: nodes[0].Listen, Domain: demoDomain, Accounts: accounts, Messages: messages,
-		Data: string(c.dir), Kept: keep, PID: os.Getpid(), Nodes: nodes}
+		Data: string(c.dir), Kept: keep, Trust: first.dir.selfSignedFile(), PID: os.Getpid(), Nodes: nodes}
 	d.Try = d.commands(first.dir)
 	if err := c.print(d, d.text); err != nil {
 		return err
@@ -259,7 +259,10 @@ func (c *cli) serveDemoNode(ctx context.Context, s settings, remove string) erro
 		_, _ = io.Copy(io.Discard, c.in) // that it ends is all that matters
 		cancel()
 	}()
-	err := c.serve(ctx, s, newLogger(c.err, s), true, func(*node) error { return nil })
+	err := c.serve(ctx, s, newLogger(c.err, s), true, func(n *node) error {
+		_, err := n.saveSelfSigned(ctx)
+		return err
+	})
 	if os.Getppid() != parent && filepath.IsAbs(remove) {
 		err = errors.Join(err, os.RemoveAll(remove)) // the demo was killed
 	}

@@ -14,15 +14,17 @@ import (
 const (
 	listenSMTP    = "smtp"
 	listenIMAP    = "imap"
+	listenIMAPS   = "imaps"
 	listenHTTP    = "http"
+	listenHTTPS   = "https"
 	listenCluster = "cluster"
 )
 
 // listenNames are all names of the command line contract.
-var listenNames = [...]string{listenSMTP, "submission", "submissions", listenIMAP, "imaps", listenHTTP, "https", "sql", listenCluster}
+var listenNames = [...]string{listenSMTP, "submission", "submissions", listenIMAP, listenIMAPS, listenHTTP, listenHTTPS, "sql", listenCluster}
 
 // served are the names behind which this release has a server.
-var served = [...]string{listenSMTP, listenIMAP, listenHTTP, listenCluster}
+var served = [...]string{listenSMTP, listenIMAP, listenIMAPS, listenHTTP, listenHTTPS, listenCluster}
 
 // listenMap is what --listen says: an address by name. A name left out is not opened.
 type listenMap map[string]string

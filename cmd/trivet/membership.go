@@ -188,17 +188,20 @@ func (n *node) keepMembership(ctx context.Context) {
 // settle does one round of keepMembership; nil: everything is as it should be.
 func (n *node) settle(ctx context.Context) error {
 	if n.raft.Status().Role == raft.RoleLeader {
-		if err := n.ensureShared(ctx); err != nil {
+		if err := errors.Join(n.ensureShared(ctx), n.ensureSelfSigned(ctx)); err != nil {
 			return err
 		}
 	}
 	if n.open[listenCluster] == nil {
-		return nil
+		return n.publishHost(ctx)
 	}
 	if err := n.renewCertificate(ctx); err != nil {
 		n.log.Warn("this node's certificate is not renewed; it is tried again", "error", err)
 	}
 	if err := n.raft.Ready(); err != nil {
+		return err
+	}
+	if err := n.publishHost(ctx); err != nil {
 		return err
 	}
 	members, err := n.raft.Members(ctx)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,6 +46,7 @@ type node struct {
 	metrics  *metrics
 	disk     *diskSpace
 	resolver *dns.Resolver
+	certs    *certificates
 	open     listeners
 	mail     atomic.Pointer[imap.Server] // nil until mailboxes are served
 }
@@ -178,6 +180,11 @@ type service struct {
 // onReady is called once the node can do its work.
 func (n *node) serve(ctx context.Context, open listeners, onReady func()) error {
 	n.open = open
+	var err error
+	if n.certs, err = newCertificates(n.store, n.settings, n.log); err != nil {
+		open.close()
+		return err
+	}
 	early, err := n.earlyServices(open)
 	if err != nil {
 		open.close()
@@ -188,6 +195,7 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 	background, stop := context.WithCancel(ctx)
 	defer stop()
 	run.wait.Go(func() { n.keepMembership(background) })
+	run.wait.Go(func() { n.certs.keep(background) })
 	n.waitForMail(ctx)
 	late, err := n.mailServices(open)
 	if err != nil {
@@ -236,13 +244,17 @@ func (n *node) earlyServices(open listeners) ([]service, error) {
 	controlServer := &http.Server{Handler: withProfiles(controlHandler(n.operations())), ReadHeaderTimeout: controlTimeout}
 	services := []service{{"control", control, controlServer.Serve, controlServer.Shutdown}}
 	n.metrics.watch(n)
-	webServer, err := web.NewServer(web.Config{Logger: n.log, Ready: n.raft.Ready, Collectors: n.metrics.collectors})
+	webServer, err := web.NewServer(web.Config{Logger: n.log, Ready: n.raft.Ready, Collectors: n.metrics.collectors,
+		TLS: n.certs.server("h2", "http/1.1")})
 	if err != nil {
 		control.Close()
 		return nil, err
 	}
 	if l := open[listenHTTP]; l != nil {
 		services = append(services, service{listenHTTP, l, webServer.Serve, webServer.Shutdown})
+	}
+	if l := open[listenHTTPS]; l != nil {
+		services = append(services, service{listenHTTPS, l, webServer.ServeTLS, webServer.Shutdown})
 	}
 	return services, nil
 }
@@ -254,13 +266,17 @@ func (n *node) mailServices(open listeners) ([]service, error) {
 		return nil, err
 	}
 	authenticator := auth.NewAuthenticator(n.store, auth.Config{Secret: key, Now: n.now, Throttle: n.settings.loginThrottle(), Observe: n.metrics.login})
-	imapServer := imap.NewServer(imap.Config{Store: n.store, Auth: authenticator, Logger: n.log, Version: release, Limits: n.settings.imapLimits(), Clock: n.now})
+	imapServer := imap.NewServer(imap.Config{Store: n.store, Auth: authenticator, TLS: n.certs.server(), Logger: n.log, Version: release, Limits: n.settings.imapLimits(), Clock: n.now})
 	n.mail.Store(imapServer)
-	smtpServer := smtp.New(smtp.Config{Hostname: n.hostname(), Store: n.store, Logger: n.log,
+	smtpServer := smtp.New(smtp.Config{Hostname: n.hostname(), Store: n.store, Logger: n.log, TLS: n.certs.exchange(),
 		Limits: n.settings.smtpLimits(), Metrics: n.metrics, Healthy: n.healthy, Clock: n.now})
 	var services []service
 	if l := open[listenIMAP]; l != nil {
 		services = append(services, service{listenIMAP, l, imapServer.Serve, imapServer.Shutdown})
+	}
+	if l := open[listenIMAPS]; l != nil {
+		l = tls.NewListener(l, n.certs.server()) // the handshake is made, and bounded, by the session
+		services = append(services, service{listenIMAPS, l, imapServer.Serve, imapServer.Shutdown})
 	}
 	if l := open[listenSMTP]; l != nil {
 		services = append(services, service{listenSMTP, l, smtpServer.Serve, smtpServer.Shutdown})

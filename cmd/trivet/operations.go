@@ -42,6 +42,7 @@ func (n *node) operations() map[string]operation {
 		"cluster.remove":   operationOf(n.removeNode),
 		"cluster.transfer": operationOf(n.transfer),
 		"verify":           operationOf(n.verify),
+		"certificate.show": operationOf(n.shownCertificate),
 		"domain.add":       operationOf(n.addDomain),
 		"domain.list":      operationOf(func(ctx context.Context, _ nothing) ([]storage.Domain, error) { return n.store.Domains(ctx) }),
 		"domain.remove":    operationOf(removing(n.store.RemoveDomain)),

@@ -28,6 +28,8 @@ type settings struct {
 	Hostname        text
 	ClusterAddress  text
 	Listen          listenMap
+	TLSCert         text
+	TLSKey          text
 	LogLevel        level
 	LogFormat       format
 	DiskReserve     size
@@ -64,12 +66,11 @@ const (
 	defaultHousekeeping = time.Minute
 )
 
-// defaultSettings serve mail from outside, and to this machine only the two
-// protocols that are not encrypted yet.
+// defaultSettings serve everybody on the usual ports.
 func defaultSettings() settings {
 	limits := smtp.DefaultLimits()
 	return settings{
-		Listen:          listenMap{listenSMTP: ":25", listenIMAP: "127.0.0.1:143", listenHTTP: "127.0.0.1:8080"},
+		Listen:          listenMap{listenSMTP: ":25", listenIMAP: ":143", listenIMAPS: ":993", listenHTTP: ":80", listenHTTPS: ":443"},
 		LogLevel:        "info",
 		LogFormat:       "text",
 		DiskReserve:     defaultDiskReserve,
@@ -113,7 +114,9 @@ func (s *settings) keys() []key {
 		{keyNode, "name of this node in its cluster; fixed by setup", &s.Node},
 		{"hostname", "name by which this node calls itself to others", &s.Hostname},
 		{"cluster-address", "HOST or HOST:PORT at which the other nodes reach this one", &s.ClusterAddress},
-		{keyListen, "listeners to open: smtp, imap, http, cluster; a name left out is not opened, port 0 picks a free one", &s.Listen},
+		{keyListen, "listeners to open: smtp, imap, imaps, http, https, cluster; a name left out is not opened, port 0 picks a free one", &s.Listen},
+		{"tls-cert", "PEM file of a certificate and its chain, read again when it changes; without it the cluster's own", &s.TLSCert},
+		{"tls-key", "PEM file of its key", &s.TLSKey},
 		{"log-level", "least level that is logged: debug, info, warn or error", &s.LogLevel},
 		{"log-format", "text or json", &s.LogFormat},
 		{"disk-reserve", "free disk space below which nothing is accepted; 0: no reserve", &s.DiskReserve},
@@ -213,6 +216,9 @@ func (s *settings) check() error {
 		if _, err := dns.ParseServers(string(s.Resolver)); err != nil {
 			return usagef("resolver: %w", err)
 		}
+	}
+	if (s.TLSCert == "") != (s.TLSKey == "") {
+		return usagef("tls-cert and tls-key go together")
 	}
 	if s.LogKeep == 0 || s.LogSnapshot == 0 || s.PackSize == 0 || s.Housekeeping == 0 {
 		return usagef("log-keep, log-snapshot, pack-size and housekeeping are more than 0")

@@ -167,5 +167,5 @@ func (n *node) firstDecisions(ctx context.Context, admin storage.NewAccount, dom
 	if err := n.addOperators(ctx, domain, admin.Address); err != nil {
 		return err
 	}
-	return n.ensureShared(ctx)
+	return errors.Join(n.ensureShared(ctx), n.ensureSelfSigned(ctx))
 }
