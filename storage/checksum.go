@@ -26,6 +26,8 @@ var checksumTables = [...]struct{ name, order string }{
 	{"expunged", "mailbox_id, modseq, uid"}, {"invitation", "hash"}, {"mailbox", "id"}, {"mailbox_message", "mailbox_id, uid"}, {"message", "id"},
 	{"app_password", "id"}, {"cram_secret", "account_id"},
 	{"pack", "id"}, {"part", "hash, n"}, {"request", `"index"`}, {"setting", "name"}, {"subscription", "account_id, name"},
+	{"event", "trail, id"}, {"queue_destination", "domain"}, {"queue_lease", "token"}, {"queue_message", "id"}, {"queue_recipient", "id"},
+	{"trail", "id"}, {"trail_address", "address, trail"},
 }
 
 // Checksum reads the whole directory and index, in one read transaction, and
@@ -151,8 +153,16 @@ func (s *Store) verifyFiles(ctx context.Context, v *Verification) error {
 
 // counts are queries that find rows whose counters are wrong: each gives a text.
 var counts = [...]string{
-	`SELECT 'message ' || m.id || ': refs ' || m.refs || ', in ' || count(i.uid) || ' mailboxes' FROM message m
-		LEFT JOIN mailbox_message i ON i.message_id = m.id GROUP BY m.id HAVING m.refs <> count(i.uid)`,
+	`SELECT 'message ' || m.id || ': refs ' || m.refs || ', in ' || count(i.uid) || ' mailboxes and ' || ifnull(q.n, 0) || ' times in the queue' FROM message m
+		LEFT JOIN mailbox_message i ON i.message_id = m.id LEFT JOIN (SELECT message_id, count(*) AS n FROM queue_message GROUP BY message_id) q
+		ON q.message_id = m.id GROUP BY m.id HAVING m.refs <> count(i.uid) + ifnull(q.n, 0)`,
+	`SELECT 'queued message ' || m.id || ': pending ' || m.pending FROM queue_message m LEFT JOIN queue_recipient r ON r.queue_id = m.id
+		GROUP BY m.id HAVING m.pending <> total(r.state < 3 OR r.notice <> 0) OR (m.pending = 0) <> (m.message_id = 0) OR count(r.id) = 0`,
+	`SELECT 'destination ' || ifnull(d.domain, q.domain) || ': next ' || ifnull(d.next, '-') || ', first due ' || ifnull(q.first, '-')
+		FROM queue_destination d FULL JOIN (SELECT domain, min(next) AS first FROM queue_recipient WHERE state = 0 GROUP BY domain) q
+		ON q.domain = d.domain WHERE d.next IS NOT q.first`,
+	`SELECT 'queued recipient ' || r.id || ': lease ' || r.lease FROM queue_recipient r
+		WHERE (r.state = 1) <> (r.lease <> 0) OR r.lease <> 0 AND NOT EXISTS (SELECT 1 FROM queue_lease l WHERE l.token = r.lease)`,
 	`SELECT 'mailbox ' || b.id || ': counts ' || b.messages || '/' || b.unseen || '/' || b.deleted || '/' || b.size
 		FROM mailbox b LEFT JOIN mailbox_message i ON i.mailbox_id = b.id GROUP BY b.id
 		HAVING b.messages <> count(i.uid) OR b.unseen <> total(i.flags & 1 = 0) OR b.deleted <> total(i.flags & 8 <> 0) OR b.size <> total(i.size)

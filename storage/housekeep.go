@@ -38,13 +38,16 @@ type (
 
 // Housekeep decides what may go: requests older than [TransactionWindow],
 // bodies that nothing refers to since [CollectAfter], parts that were never
-// used. It seals the open pack when that is full. The leader calls it about
+// used, what is remembered of the ways of messages beyond its bounds. It seals the open pack when that is full. The leader calls it about
 // once a minute.
 func (s *Store) Housekeep(ctx context.Context) error {
 	if err := s.forgetRequests(ctx); err != nil {
 		return err
 	}
 	if err := s.collectGarbage(ctx); err != nil {
+		return err
+	}
+	if err := s.pruneQueue(ctx); err != nil {
 		return err
 	}
 	return s.rollFullPack(ctx)

@@ -445,4 +445,12 @@ var appliers = map[kind]applier{
 
 	kindAddAppPassword:    apply(applyAddAppPassword),
 	kindRemoveAppPassword: apply(applyRemoveAppPassword),
+
+	kindDispatch:    apply(applyDispatch),
+	kindLease:       apply(applyLease),
+	kindRecord:      apply(applyRecord),
+	kindRenewLease:  apply(applyRenewLease),
+	kindRevokeLease: apply(applyRevokeLease),
+	kindChangeQueue: apply(applyChangeQueue),
+	kindForgetQueue: apply(applyForgetQueue),
 }

@@ -97,7 +97,13 @@ func (f *fixture) exercise() {
 		f.t.Fatalf("over quota says %v", err)
 	}
 	f.must(f.SetQuota(ctx, b.Address, 0, 0))
+	f.queueMail(300, "x@example.net", "y@example.net", "z@example.com", "w@example.com")
+	_, leased := f.lease("one", "example.net", 10)
+	f.settle("one", OutcomeDeferred, 0, leased[0])
 	f.clock.advance(2 * time.Hour)
+	f.must(second(f.ExpireLeases(ctx, time.Second)))
+	_, leased = f.lease("two", "example.com", 1)
+	f.settle("two", OutcomeFailed, NoticeFailed, leased...)
 	f.must(f.Housekeep(ctx))
 	f.deliver(rawMessage(200, 900), a)
 }

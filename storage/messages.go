@@ -38,12 +38,16 @@ type (
 	}
 )
 
-// Deliver puts a message into INBOX of each recipient, or refuses it for all
-// of them. KindNotFound: a recipient is gone; KindOverQuota: one has no room.
+// Deliver puts a message into INBOX of each recipient and into the queue for
+// those elsewhere, or refuses it for all of them. KindNotFound: a recipient is
+// gone; KindOverQuota: one has no room.
 func (s *Store) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
 	accounts := slices.Clone(d.Recipients)
 	slices.Sort(accounts)
 	accounts = slices.Compact(accounts)
+	if d.Outbound != nil || d.Trail != nil || len(d.Reports) > 0 {
+		return s.dispatch(ctx, d, accounts)
+	}
 	date, zone := dateAndZone(d.Received)
 	var out delivered
 	repeated, err := s.writeContent(ctx, d.Content, kindDeliver, d.Transaction[:], func(c content) any {

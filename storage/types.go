@@ -263,7 +263,7 @@ type Copied struct {
 	Source, Dest []uint32
 }
 
-// Delivery is a message for local mailboxes.
+// Delivery is a message for local mailboxes, for recipients elsewhere, or both.
 type Delivery struct {
 	// Transaction identifies the SMTP transaction: the digest of the envelope
 	// and of the message as the client sent it. The same transaction within
@@ -272,12 +272,24 @@ type Delivery struct {
 	Content     *Content
 	Received    time.Time // becomes INTERNALDATE
 	Recipients  []int64   // account ids; duplicates are delivered once
+	Outbound    *Outbound // recipients elsewhere; nil: none
+	Trail       *Trail    // how it came, for [Store.Trace]; nil: that is not remembered
+	// Reports are the queued recipients that this message is a report of, each
+	// with the one [Notice] that it gives. KindExists: one was reported already.
+	Reports []QueueReport
+}
+
+// QueueReport says that a delivery reports a recipient of the queue to its sender.
+type QueueReport struct {
+	Recipient int64
+	Notice    Notice
 }
 
 // Delivered is what became of a [Delivery].
 type Delivered struct {
 	Duplicate bool  // the transaction had been delivered before; nothing was added
 	MessageID int64 // of the content
+	QueueID   int64 // of the message in the queue; 0: nothing was queued
 }
 
 // TransactionWindow is how long a transaction or a request is remembered.
