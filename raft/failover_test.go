@@ -167,6 +167,7 @@ func TestALateNodeGetsTheState(t *testing.T) {
 	mail.Go(func() {
 		for i := 0; ctx.Err() == nil; i++ {
 			_, _ = first.Propose(ctx, fmt.Append(nil, "meanwhile ", i))
+			time.Sleep(time.Millisecond) // on one core, all of it would leave nothing for the learner
 		}
 	})
 	late := c.join("n2", nil)
