@@ -51,6 +51,11 @@ const (
 	kindAddAppPassword    kind = 96
 	kindRemoveAppPassword kind = 97
 	lastDirectoryKind     kind = 104 // those from 96 to here change the directory; see ofDirectory
+
+	kindPutCertificateFile     kind = 176
+	kindDeleteCertificateFiles kind = 177
+	kindLockCertificates       kind = 178
+	kindUnlockCertificates     kind = 179
 )
 
 // commandFormat is the first octet of every command: the layout of its head.

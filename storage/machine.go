@@ -443,6 +443,11 @@ var appliers = map[kind]applier{
 	kindUseInvitation:    apply(applyUseInvitation),
 	kindAudit:            apply(applyAudit),
 
+	kindPutCertificateFile:     apply(applyPutCertificateFile),
+	kindDeleteCertificateFiles: apply(applyDeleteCertificateFiles),
+	kindLockCertificates:       apply(applyLockCertificates),
+	kindUnlockCertificates:     apply(applyUnlockCertificates),
+
 	kindAddAppPassword:    apply(applyAddAppPassword),
 	kindRemoveAppPassword: apply(applyRemoveAppPassword),
 
