@@ -24,7 +24,7 @@ type Checksum struct {
 var checksumTables = [...]struct{ name, order string }{
 	{"account", "id"}, {"acl", "mailbox_id, identifier"}, {"alias", "id"}, {"alias_target", "alias_id, target"}, {"certificate_file", "name"}, {"certificate_lock", "name"}, {"annotation", "account_id, mailbox_id, reader, entry"}, {"credential", "account_id"}, {"domain", "id"},
 	{"expunged", "mailbox_id, modseq, uid"}, {"invitation", "hash"}, {"mailbox", "id"}, {"mailbox_message", "mailbox_id, uid"}, {"message", "id"},
-	{"app_password", "id"}, {"cram_secret", "account_id"},
+	{"app_password", "id"}, {"cram_secret", "account_id"}, {"dkim_key", "id"},
 	{"pack", "id"}, {"part", "hash, n"}, {"request", `"index"`}, {"setting", "name"}, {"subscription", "account_id, name"},
 	{"event", "trail, id"}, {"queue_destination", "domain"}, {"queue_lease", "token"}, {"queue_message", "id"}, {"queue_recipient", "id"},
 	{"trail", "id"}, {"trail_address", "address, trail"},

@@ -50,6 +50,9 @@ const (
 	// Of submission, addresses, limits and bans: 96 to 111.
 	kindAddAppPassword    kind = 96
 	kindRemoveAppPassword kind = 97
+	kindAddDKIMKey        kind = 98
+	kindActivateDKIMKey   kind = 99
+	kindRemoveDKIMKey     kind = 100
 	lastDirectoryKind     kind = 104 // those from 96 to here change the directory; see ofDirectory
 
 	kindPutCertificateFile     kind = 176

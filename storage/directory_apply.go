@@ -60,6 +60,9 @@ func applyRemoveDomain(t *tx, b named) (any, error) {
 	if used {
 		return nil, fail(op, KindInvalid, "it still has accounts or aliases; remove those first")
 	}
+	if _, err := t.mail.exec("DELETE FROM dkim_key WHERE domain_id = ?", id); err != nil {
+		return nil, err
+	}
 	_, err = t.mail.exec("DELETE FROM domain WHERE id = ?", id)
 	return nil, err
 }

@@ -450,6 +450,9 @@ var appliers = map[kind]applier{
 
 	kindAddAppPassword:    apply(applyAddAppPassword),
 	kindRemoveAppPassword: apply(applyRemoveAppPassword),
+	kindAddDKIMKey:        apply(applyAddDKIMKey),
+	kindActivateDKIMKey:   apply(applyActivateDKIMKey),
+	kindRemoveDKIMKey:     apply(applyRemoveDKIMKey),
 
 	kindDispatch:    apply(applyDispatch),
 	kindLease:       apply(applyLease),

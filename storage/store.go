@@ -45,6 +45,7 @@ type Store struct {
 
 	resolved resolved
 	cram     offersCRAM
+	signing  signingKeys
 
 	peer      atomic.Pointer[Peer]
 	repairing sync.Mutex

@@ -110,12 +110,22 @@ var existsAndValidity = regexp.MustCompile(`(?s)\* (\d+) EXISTS.*UIDVALIDITY (\d
 // inbox returns how many messages bob has, and the UIDVALIDITY of his INBOX.
 func (p *process) inbox() (messages, validity string) {
 	p.t.Helper()
-	answer := imapTalk(p.t, p.listens(listenIMAP), fmt.Sprintf("a LOGIN bob@example.org %q\r\nb SELECT INBOX\r\nc LOGOUT\r\n", clusterPassword))
-	match := existsAndValidity.FindStringSubmatch(answer)
-	if match == nil {
+	messages, validity, answer := p.look()
+	if messages == "" {
 		p.t.Fatalf("no INBOX: %s", answer)
 	}
-	return match[1], match[2]
+	return messages, validity
+}
+
+// look is inbox of a node that may not know bob yet; messages is empty then.
+func (p *process) look() (messages, validity, answer string) {
+	p.t.Helper()
+	answer = imapTalk(p.t, p.listens(listenIMAP), fmt.Sprintf("a LOGIN bob@example.org %q\r\nb SELECT INBOX\r\nc LOGOUT\r\n", clusterPassword))
+	match := existsAndValidity.FindStringSubmatch(answer)
+	if match == nil {
+		return "", "", answer
+	}
+	return match[1], match[2], answer
 }
 
 // untilInbox waits until bob has so many messages on this node.
@@ -123,7 +133,7 @@ func (p *process) untilInbox(want string) (validity string) {
 	p.t.Helper()
 	p.until("bob has "+want+" messages", func(clusterStatus) bool {
 		var got string
-		got, validity = p.inbox()
+		got, validity, _ = p.look()
 		return got == want
 	})
 	return validity

@@ -16,6 +16,7 @@ func (c *cli) domainCommand() *cobra.Command {
 		command("list", "List the hosted domains", 0, 0, c.domainList),
 		command("remove DOMAIN", "Stop hosting a domain that has no accounts and aliases left", 1, 1, c.domainRemove),
 		command("dns DOMAIN", "Print the DNS records to publish for a domain", 1, 1, c.domainDNS),
+		c.dkimCommand(),
 	)
 	return domain
 }

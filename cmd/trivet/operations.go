@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"trivet/storage"
@@ -36,7 +37,7 @@ type (
 
 // operations are what the control socket offers.
 func (n *node) operations() map[string]operation {
-	return map[string]operation{
+	operations := map[string]operation{
 		"status":           operationOf(n.status),
 		"cluster.invite":   operationOf(n.invite),
 		"cluster.remove":   operationOf(n.removeNode),
@@ -63,6 +64,8 @@ func (n *node) operations() map[string]operation {
 		"alias.list":   operationOf(func(ctx context.Context, _ nothing) ([]storage.Alias, error) { return n.store.Aliases(ctx) }),
 		"alias.remove": operationOf(removing(n.store.RemoveAlias)),
 	}
+	maps.Copy(operations, n.dkimOperations())
+	return operations
 }
 
 func removing(remove func(context.Context, string) error) func(context.Context, named) (removed, error) {
@@ -80,6 +83,9 @@ var operators = [...]string{"postmaster", "abuse"}
 func (n *node) addDomain(ctx context.Context, in named) (storage.Domain, error) {
 	domain, err := n.store.CreateDomain(ctx, in.Name)
 	if err != nil {
+		return domain, err
+	}
+	if err := n.ensureDKIMKey(ctx, domain.Name); err != nil {
 		return domain, err
 	}
 	accounts, err := n.store.Accounts(ctx)

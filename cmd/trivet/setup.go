@@ -161,6 +161,9 @@ func (n *node) firstDecisions(ctx context.Context, admin storage.NewAccount, dom
 	if _, err := n.store.CreateDomain(ctx, domain); err != nil {
 		return err
 	}
+	if err := n.ensureDKIMKey(ctx, domain); err != nil {
+		return err
+	}
 	if _, err := n.store.CreateAccount(ctx, admin); err != nil {
 		return err
 	}
