@@ -47,6 +47,9 @@ type Config struct {
 	Logger *slog.Logger
 	// Version is the release of this node, told to the other nodes.
 	Version string
+	// Level is the feature level of this release, told to the other nodes. A state is only sent to nodes of this level or a
+	// later one. 0 is that of releases that do not tell.
+	Level int
 
 	// Listener accepts the other nodes' connections, Raft's and the RPC's; the node closes it. nil: this node is alone.
 	// With a Listener, Address, ServerTLS and ClientTLS are required.

@@ -64,6 +64,26 @@ func (s *markers) send() (size int64, from io.ReadCloser, err error) {
 	return int64(streamHeader) + state.Size(), &outgoing{PipeReader: r, done: sync.OnceFunc(s.sent)}, nil
 }
 
+// fit returns why the state cannot be sent to a node: its release could not open it.
+func (n *Node) fit(id hraft.ServerID) error {
+	if !n.leads() {
+		return &Error{Op: "send state", Kind: ErrNotLeader}
+	}
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(n.stop, reportTimeout)
+	defer cancel()
+	n.pollOne(ctx, string(id))
+	heard, ok := n.reports.get(string(id))
+	if !ok || heard.at.Before(began) {
+		return &Error{Op: "send state", Kind: ErrUnavailable, Cause: fmt.Errorf("%q does not say what release it runs", id)}
+	}
+	if heard.Level < n.cfg.Level {
+		return &Error{Op: "send state", Kind: ErrUnavailable, Hint: "upgrade it",
+			Cause: fmt.Errorf("%q runs %s, of feature level %d, and the state here is of level %d", id, heard.Version, heard.Level, n.cfg.Level)}
+	}
+	return nil
+}
+
 // pin keeps the log behind the marker for the node that a state is sent to: it needs that next.
 func (s *markers) pin() {
 	s.mu.Lock()

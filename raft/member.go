@@ -41,6 +41,7 @@ type Member struct {
 	LagEntries  uint64        // entries it has yet to apply, about
 	LagTime     time.Duration // the age of the oldest of those, about
 	Version     string
+	Level       int // Config.Level there
 	FreeBytes   uint64
 	ClockSkew   time.Duration // its clock minus this one's, to about half of the round trip
 }
@@ -53,6 +54,7 @@ type report struct {
 	Applied   uint64
 	Commit    uint64
 	Version   string
+	Level     int
 	FreeBytes uint64
 	Clock     int64 // Unix time in nanoseconds
 }
@@ -60,7 +62,7 @@ type report struct {
 func (n *Node) report() report {
 	free, _ := n.log.reserve.available(time.Now())
 	own := report{Ready: n.Ready() == nil, Replica: n.cfg.Replica, Applied: n.applier.applied.Load(), Commit: n.raft.CommitIndex(),
-		Version: n.cfg.Version, FreeBytes: free, Clock: time.Now().UnixNano()}
+		Version: n.cfg.Version, Level: n.cfg.Level, FreeBytes: free, Clock: time.Now().UnixNano()}
 	if fault := n.Fault(); fault != nil {
 		own.Fault = fault.Error()
 	}
@@ -175,7 +177,7 @@ func (n *Node) view(ctx context.Context) []Member {
 
 func (m *Member) fill(heard heardReport) {
 	m.Replica, m.Ready, m.Fault, m.Applied, m.Commit = heard.Replica, heard.Ready, heard.Fault, heard.Applied, heard.Commit
-	m.Version, m.FreeBytes, m.ClockSkew, m.LastContact = heard.Version, heard.FreeBytes, heard.skew, time.Since(heard.at)
+	m.Version, m.Level, m.FreeBytes, m.ClockSkew, m.LastContact = heard.Version, heard.Level, heard.FreeBytes, heard.skew, time.Since(heard.at)
 }
 
 // ageBehind returns how old the entry after applied is, or the oldest one in the log if it is no longer there.

@@ -199,7 +199,7 @@ func (n *Node) startMember() error {
 	n.transport = newTransport(n.port, func(id hraft.ServerID) bool {
 		_, known := n.member(string(id))
 		return known && n.leads()
-	})
+	}, n.fit)
 	n.log.markers.stalled = func() { n.port.dropRaft(func(inbound bool, _ string) bool { return inbound }) }
 	r, err := n.startRaft(n.transport)
 	if err != nil {

@@ -27,7 +27,9 @@ const (
 	pooled = 3
 	// refusedPause is how long to wait after a follower could not store what it was sent.
 	refusedPause = 100 * time.Millisecond
-	reachPoll    = 10 * time.Millisecond
+	// unfitPause is how long to wait after a node was found not to be fit for a state.
+	unfitPause = 5 * time.Second
+	reachPoll  = 10 * time.Millisecond
 )
 
 // transport is the Raft library's view of the network. Heartbeats and votes have connections and time-outs of their own, so
@@ -42,6 +44,8 @@ type transport struct {
 	active      sync.WaitGroup
 	// leads says whether this node still leads a cluster of which id is a member.
 	leads func(id hraft.ServerID) bool
+	// fit returns why a state cannot be sent to a node, or nil.
+	fit func(id hraft.ServerID) error
 
 	mu    sync.Mutex
 	heard map[hraft.ServerID]time.Time // the last heartbeat that was answered
@@ -53,9 +57,9 @@ var (
 	_ hraft.WithClose   = (*transport)(nil)
 )
 
-func newTransport(p *port, leads func(hraft.ServerID) bool) *transport {
+func newTransport(p *port, leads func(hraft.ServerID) bool, fit func(hraft.ServerID) error) *transport {
 	cfg := p.cfg
-	t := &transport{port: p, consumer: make(chan hraft.RPC), leads: leads, heard: map[hraft.ServerID]time.Time{}}
+	t := &transport{port: p, consumer: make(chan hraft.RPC), leads: leads, fit: fit, heard: map[hraft.ServerID]time.Time{}}
 	t.stop, t.cancel = context.WithCancel(context.Background())
 	logger := newLibraryLogger(cfg.Logger)
 	t.quick = hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{Logger: logger, Stream: outbound{p},
@@ -254,6 +258,13 @@ func (t *transport) TimeoutNow(id hraft.ServerID, target hraft.ServerAddress, ar
 // InstallSnapshot implements raft.Transport.
 func (t *transport) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest,
 	resp *hraft.InstallSnapshotResponse, data io.Reader) error {
+	if err := t.fit(id); err != nil {
+		t.port.cfg.Logger.Error("a node needs the state and does not get it", "node", id, "error", err)
+		for began := time.Now(); time.Since(began) < unfitPause && t.leads(id) && t.stop.Err() == nil; {
+			t.pause(refusedPause)
+		}
+		return err
+	}
 	err := t.bulk.InstallSnapshot(id, joinTarget(id, target), args, resp, data)
 	if err != nil {
 		t.untilReached(id)

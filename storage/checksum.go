@@ -18,6 +18,8 @@ type Checksum struct {
 	Index  uint64            `json:"index"` // last command contained
 	Sum    string            `json:"sum"`   // SHA-256 over the tables', hexadecimal
 	Tables map[string]string `json:"tables"`
+	// Schema is the version of mail.db: what releases of different ones say cannot be compared.
+	Schema int `json:"schema"`
 }
 
 // checksumTables are the tables of mail.db and the keys they are read by.
@@ -43,7 +45,7 @@ func (s *Store) Checksum(ctx context.Context) (Checksum, error) {
 
 // checksum digests what c sees in its transaction.
 func checksum(ctx context.Context, c *conn) (Checksum, error) {
-	sum := Checksum{Tables: map[string]string{}}
+	sum := Checksum{Tables: map[string]string{}, Schema: len(mailMigrations)}
 	var err error
 	if sum.Index, err = readApplied(c); err != nil {
 		return sum, err

@@ -70,7 +70,7 @@ const maxRequestID = 32
 // command is one decision as the log carries it.
 type command struct {
 	kind    kind
-	version uint8  // of the body's layout, for this kind; 1 so far
+	version uint8  // of the body's layout, for this kind; see layered
 	request []byte // identifies the request; the same id is applied once
 	at      int64  // when it was decided, Unix milliseconds, by the proposer's clock
 	body    []byte // CBOR
@@ -112,7 +112,7 @@ func encodeCommand(k kind, request []byte, at int64, body any) ([]byte, error) {
 	b := make([]byte, 0, len(encoded)+len(request)+24)
 	b = append(b, commandFormat)
 	b = binary.AppendUvarint(b, uint64(k))
-	b = append(b, 1, byte(len(request)))
+	b = append(b, layoutOf(body), byte(len(request)))
 	b = append(b, request...)
 	b = binary.AppendVarint(b, at)
 	return append(b, encoded...), nil

@@ -40,6 +40,7 @@ type Machine struct {
 
 	mailApplied uint64        // last command in mail.db; guarded by mu
 	applied     atomic.Uint64 // last command in all files
+	level       atomic.Int64  // of the state, see Level
 	directory   atomic.Uint64 // grows with every change of domains, accounts and aliases
 	written     atomic.Int64  // octets since the last checkpoint, roughly
 	checkpoint  chan struct{} // wakes the checkpointer
@@ -61,6 +62,11 @@ func (m *Machine) use(f *files) error {
 	var err error
 	m.mailApplied, err = readApplied(f.mail)
 	m.applied.Store(min(m.mailApplied, f.packs.applied))
+	if err != nil {
+		return err
+	}
+	level, err := readLevel(f.mail)
+	m.level.Store(int64(level))
 	return err
 }
 
@@ -96,19 +102,20 @@ func (m *Machine) Apply(entries []Entry) ([][]byte, error) {
 
 // applyBatch applies entries in one transaction. The caller holds mu.
 func (m *Machine) applyBatch(entries []Entry) ([][]byte, error) {
-	b := &batch{m: m, touched: map[int64]int64{}}
+	b := &batch{m: m, touched: map[int64]int64{}, level: int(m.level.Load())}
 	answers, err := b.run(entries)
 	if errors.Is(err, errRefusedLate) {
 		// Savepoints copy every page that a command changes; so they are taken
 		// only for the batches that need them.
 		b.rollback()
-		b = &batch{m: m, touched: map[int64]int64{}, savepoints: true}
+		b = &batch{m: m, touched: map[int64]int64{}, level: int(m.level.Load()), savepoints: true}
 		answers, err = b.run(entries)
 	}
 	if err != nil {
 		b.rollback()
 		return nil, fmt.Errorf("apply %d..%d: %w", entries[0].Index, entries[len(entries)-1].Index, err)
 	}
+	m.level.Store(int64(b.level))
 	if b.directory {
 		m.directory.Add(1)
 	}
@@ -128,6 +135,7 @@ type batch struct {
 	began   bool            // mail.db is in a transaction
 	touched map[int64]int64 // mailbox id to account id: who must be woken
 	written int64
+	level   int    // of the state, as of the command that comes next
 	kept    uint64 // the last command that was not refused
 
 	directory  bool // domains, accounts or aliases changed
@@ -177,8 +185,7 @@ func (b *batch) applyOne(e Entry) ([]byte, error) {
 	if err != nil {
 		return encodeRefusal(fail("apply command", KindInvalid, "the command is malformed"))
 	}
-	apply, known := appliers[c.kind]
-	if !known || c.version != 1 {
+	if !known(c.kind, c.version) {
 		return nil, fmt.Errorf("command kind %d version %d is newer than this release; upgrade this node", c.kind, c.version)
 	}
 	if answer, err := b.repeated(c); answer != nil || err != nil {
@@ -188,8 +195,8 @@ func (b *batch) applyOne(e Entry) ([]byte, error) {
 		return nil, err
 	}
 	before := b.m.files.mail.writes
-	t := &tx{mail: b.m.files.mail, packs: b.m.files.packs, index: e.Index, at: c.at, touched: b.touched}
-	value, err := apply(t, c.body)
+	t := &tx{mail: b.m.files.mail, packs: b.m.files.packs, index: e.Index, at: c.at, touched: b.touched, level: b.level}
+	value, err := appliers[c.kind](t, c.body)
 	if err == nil {
 		return b.keep(e, c, t, value)
 	}
@@ -221,7 +228,7 @@ func (b *batch) savepoint(sql string) error {
 // request id, its chunks go to the pack.
 func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
 	b.directory = b.directory || c.kind.ofDirectory()
-	b.kept = e.Index
+	b.kept, b.level = e.Index, t.level
 	answer, err := encodeAnswer(value)
 	if err != nil {
 		return nil, err
@@ -365,6 +372,7 @@ type tx struct {
 	index   uint64
 	at      int64 // Unix milliseconds, the proposer's
 	ids     int64 // how many ids this command has taken
+	level   int   // of the state; what an older release would not do waits for it
 	touched map[int64]int64
 
 	// Changes to the packs, made once the command can no longer be refused.
@@ -442,6 +450,7 @@ var appliers = map[kind]applier{
 	kindCreateInvitation: apply(applyCreateInvitation),
 	kindUseInvitation:    apply(applyUseInvitation),
 	kindAudit:            apply(applyAudit),
+	kindRaiseLevel:       apply(applyRaiseLevel),
 
 	kindPutCertificateFile:     apply(applyPutCertificateFile),
 	kindDeleteCertificateFiles: apply(applyDeleteCertificateFiles),

@@ -78,6 +78,7 @@ func open(t testing.TB, dir string, change ...func(*Config)) *fixture {
 func newFixture(t testing.TB, change ...func(*Config)) *fixture {
 	t.Helper()
 	f := open(t, t.TempDir(), change...)
+	f.must(f.RaiseLevel(context.Background(), Level))
 	t.Cleanup(func() { f.Store.Close() })
 	return f
 }

@@ -49,6 +49,7 @@ type Store struct {
 
 	peer      atomic.Pointer[Peer]
 	repairing sync.Mutex
+	laggards  atomic.Pointer[func(context.Context) string]
 
 	log    atomic.Pointer[Log]
 	stop   chan struct{}
@@ -134,6 +135,9 @@ func (s *Store) propose(ctx context.Context, k kind, request []byte, body, answe
 	if log == nil {
 		return false, fail("write", KindUnavailable, "the node is starting; try again in a moment")
 	}
+	if err := s.allowed(ctx, k, layoutOf(body)); err != nil {
+		return false, err
+	}
 	data, err := encodeCommand(k, request, s.cfg.Now().UnixMilli(), body)
 	if err != nil {
 		return false, &Error{Op: "write", Err: err}
@@ -187,7 +191,19 @@ type instantLog struct {
 
 // NewInstantLog returns a log that applies each command at once on this
 // machine alone. Nothing is durable beyond the state files themselves.
-func NewInstantLog(m *Machine) Log { return &instantLog{m: m} }
+// The state gets the newest level: there is no other node.
+func NewInstantLog(m *Machine) Log {
+	l := &instantLog{m: m}
+	if m.level.Load() < Level {
+		if raise, err := encodeCommand(kindRaiseLevel, nil, 0, raiseLevel{Level}); err == nil {
+			_, err = l.Propose(context.Background(), raise)
+			if err != nil {
+				m.log.Error("the feature level is not raised", "error", err)
+			}
+		}
+	}
+	return l
+}
 
 func (l *instantLog) Propose(_ context.Context, data []byte) ([]byte, error) {
 	l.mu.Lock()

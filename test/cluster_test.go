@@ -20,6 +20,7 @@ type cluster struct {
 type clusterStatus struct {
 	Node         string            `json:"node"`
 	Leader       string            `json:"leader"`
+	Level        int               `json:"level"`
 	Listen       map[string]string `json:"listen"`
 	AppliedIndex uint64            `json:"applied_index"`
 	Nodes        []struct {
@@ -37,9 +38,15 @@ func newCluster(t testing.TB, size int, accounts ...string) *cluster {
 
 func startCluster(t testing.TB, size int, w *network, accounts ...string) *cluster {
 	t.Helper()
+	return startClusterOf(t, "", size, w, accounts...)
+}
+
+// startClusterOf is startCluster with another binary than the one under test.
+func startClusterOf(t testing.TB, binary string, size int, w *network, accounts ...string) *cluster {
+	t.Helper()
 	c := &cluster{t: t, net: w}
 	for i := range size {
-		n := &node{t: t, data: filepath.Join(t.TempDir(), "data"),
+		n := &node{t: t, binary: binary, data: filepath.Join(t.TempDir(), "data"),
 			listen: map[string]string{"smtp": free(t), "imap": free(t), "http": free(t), "cluster": free(t)}}
 		if w != nil {
 			n.netns = w.namespace(i)

@@ -58,6 +58,7 @@ type node struct {
 	listen map[string]string // by name, kept over restarts
 	env    []string          // for the process, beside the usual
 	flags  []string          // for serve
+	binary string            // empty: the one under test
 	netns  string            // network namespace to run in; empty: this one
 
 	mu      sync.Mutex
@@ -119,7 +120,7 @@ func (n *node) command(stdin string, args ...string) []byte {
 func (n *node) try(stdin string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, append(args, "--data", n.data, "--json")...)
+	cmd := exec.CommandContext(ctx, n.program(), append(args, "--data", n.data, "--json")...)
 	cmd.Stdin = strings.NewReader(stdin + "\n")
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
@@ -128,6 +129,13 @@ func (n *node) try(stdin string, args ...string) ([]byte, error) {
 		err = fmt.Errorf("%w: %s%s", err, out, errs.Bytes())
 	}
 	return out, err
+}
+
+func (n *node) program() string {
+	if n.binary != "" {
+		return n.binary
+	}
+	return binary
 }
 
 // start runs the node and waits until it is ready.
@@ -142,7 +150,7 @@ func (n *node) launch() {
 	n.t.Helper()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	args := append([]string{binary, "serve", "--data", n.data, "--log-format", "json"}, n.flags...)
+	args := append([]string{n.program(), "serve", "--data", n.data, "--log-format", "json"}, n.flags...)
 	if n.netns != "" {
 		args = append([]string{"ip", "netns", "exec", n.netns}, args...) // becomes the node, same process
 	}

@@ -73,6 +73,9 @@ func (c *cli) recover(ctx context.Context) (r recovered, err error) {
 
 // startAnew makes what was known of other nodes worthless.
 func (n *node) startAnew(ctx context.Context) error {
+	if err := n.raiseLevel(ctx); err != nil {
+		return err
+	}
 	a, err := newAuthority(time.Now())
 	if err != nil {
 		return err

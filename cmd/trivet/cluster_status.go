@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"trivet/raft"
+	"trivet/storage"
 )
 
 // clusterStatus is what `trivet cluster status --json` prints.
@@ -25,6 +26,7 @@ type clusterStatus struct {
 	Listen       map[string]string `json:"listen"`
 	Nodes        []nodeStatus      `json:"nodes"`
 	Version      string            `json:"version"`
+	Level        int               `json:"level"` // feature level of the state: every node's release has at least that
 }
 
 // nodeStatus is one node as the leader sees it, or as this node does when no leader answers.
@@ -40,6 +42,7 @@ type nodeStatus struct {
 	LagSeconds   float64 `json:"lag_seconds"`
 	LastContact  int64   `json:"last_contact_ms"` // -1: never
 	Version      string  `json:"version"`
+	Level        int     `json:"level"` // feature level of its release
 	FreeBytes    uint64  `json:"free_bytes"`
 	ClockSkew    int64   `json:"clock_skew_ms"`
 }
@@ -51,7 +54,7 @@ func (n *node) status(ctx context.Context, _ nothing) (clusterStatus, error) {
 	s := n.raft.Status()
 	status := clusterStatus{
 		Node: s.ID, Leader: s.Leader, Ready: true, Term: s.Term, AppliedIndex: s.Applied, CommitIndex: s.Commit,
-		Listen: n.open.addresses(), Version: release,
+		Listen: n.open.addresses(), Version: release, Level: n.store.Level(),
 	}
 	if err := n.raft.Ready(); err != nil {
 		status.Ready, status.Problem = false, err.Error()
@@ -64,14 +67,14 @@ func (n *node) status(ctx context.Context, _ nothing) (clusterStatus, error) {
 	}
 	if err != nil || len(members) == 0 {
 		status.Nodes = []nodeStatus{{ID: s.ID, Role: s.Role, Ready: status.Ready, Problem: status.Problem, AppliedIndex: s.Applied,
-			Version: release, FreeBytes: s.FreeBytes}}
+			Version: release, Level: storage.Level, FreeBytes: s.FreeBytes}}
 	}
 	return status, nil
 }
 
 func newNodeStatus(m raft.Member) nodeStatus {
 	status := nodeStatus{ID: m.ID, Role: m.Role, Replica: m.Replica, Address: m.Address, Ready: m.Ready, Problem: m.Fault, AppliedIndex: m.Applied,
-		LagEntries: m.LagEntries, LagSeconds: m.LagTime.Seconds(), LastContact: m.LastContact.Milliseconds(), Version: m.Version,
+		LagEntries: m.LagEntries, LagSeconds: m.LagTime.Seconds(), LastContact: m.LastContact.Milliseconds(), Version: m.Version, Level: max(m.Level, 1),
 		FreeBytes: m.FreeBytes, ClockSkew: m.ClockSkew.Milliseconds()}
 	if m.LastContact < 0 {
 		status.LastContact = -1
@@ -96,14 +99,14 @@ func (s clusterStatus) text(w io.Writer) {
 	if leader == "" {
 		leader = "none is known"
 	}
-	fmt.Fprintf(w, "node\t%s (%s)\nleader\t%s\nterm\t%d\napplied\t%d of %d\n", s.Node, ready, leader, s.Term, s.AppliedIndex, s.CommitIndex)
+	fmt.Fprintf(w, "node\t%s (%s)\nleader\t%s\nterm\t%d\nlevel\t%d\napplied\t%d of %d\n", s.Node, ready, leader, s.Term, s.Level, s.AppliedIndex, s.CommitIndex)
 	for _, name := range slices.Sorted(maps.Keys(s.Listen)) {
 		fmt.Fprintf(w, "%s\t%s\n", name, s.Listen[name])
 	}
-	fmt.Fprintln(w, "\nNODE\tROLE\tADDRESS\tSTATE\tAPPLIED\tBEHIND\tFREE\tCLOCK\tVERSION")
+	fmt.Fprintln(w, "\nNODE\tROLE\tADDRESS\tSTATE\tAPPLIED\tBEHIND\tFREE\tCLOCK\tVERSION\tLEVEL")
 	for _, n := range s.Nodes {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%+dms\t%s\n", n.ID, n.role(), n.Address, n.state(), n.AppliedIndex, n.behind(),
-			size(n.FreeBytes).about(), n.ClockSkew, n.Version)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%+dms\t%s\t%d\n", n.ID, n.role(), n.Address, n.state(), n.AppliedIndex, n.behind(),
+			size(n.FreeBytes).about(), n.ClockSkew, n.Version, n.Level)
 	}
 }
 

@@ -38,6 +38,7 @@ type joinRequest struct {
 	Secret  []byte `json:"secret"`
 	Node    string `json:"node"`    // the name it wants
 	Request []byte `json:"request"` // PKCS #10 with its public key
+	Level   int    `json:"level"`   // feature level of its release
 }
 
 // joinAnswer makes it a node.
@@ -65,6 +66,10 @@ func (n *node) admit(r *http.Request, in joinRequest) (joinAnswer, error) {
 	}
 	if !a.made(in.Secret) {
 		return joinAnswer{}, joinDenied("the token is not of this cluster")
+	}
+	if in.Level < n.store.Level() {
+		return joinAnswer{}, &storage.Error{Op: "join", Kind: storage.KindInvalid, Hint: "install the release that the other nodes run, " + release,
+			Err: fmt.Errorf("this release has feature level %d, the cluster has %d", in.Level, n.store.Level())}
 	}
 	request, err := x509.ParseCertificateRequest(in.Request)
 	if err == nil {
@@ -190,7 +195,7 @@ func askToJoin(ctx context.Context, t token, name string) (*credentials, joinAns
 	var failures []error
 	for _, address := range t.addresses {
 		var answer joinAnswer
-		err := clusterAsk(ctx, joinTLS(t.authority), address, pathJoin, joinRequest{Secret: t.secret[:], Node: name, Request: request}, &answer)
+		err := clusterAsk(ctx, joinTLS(t.authority), address, pathJoin, joinRequest{Secret: t.secret[:], Node: name, Request: request, Level: storage.Level}, &answer)
 		switch kind := storage.KindOf(err); {
 		case err == nil:
 			c, err := newCredentials(answer.Authority, answer.Certificate, key)

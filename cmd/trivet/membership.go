@@ -193,7 +193,7 @@ func (n *node) settle(ctx context.Context) error {
 		}
 	}
 	if n.open[listenCluster] == nil {
-		return n.publishHost(ctx)
+		return errors.Join(n.publishHost(ctx), n.raiseLevel(ctx))
 	}
 	if err := n.renewCertificate(ctx); err != nil {
 		n.log.Warn("this node's certificate is not renewed; it is tried again", "error", err)
@@ -217,9 +217,11 @@ func (n *node) settle(ctx context.Context) error {
 		return err
 	}
 	if n.dir.joining() {
-		return n.dir.endJoining()
+		if err := n.dir.endJoining(); err != nil {
+			return err
+		}
 	}
-	return nil
+	return n.raiseLevel(ctx)
 }
 
 // The files that say where the others are, in DATA/cluster.

@@ -134,7 +134,7 @@ func TestAdmit(t *testing.T) {
 	}
 	secret, one, other := invited(t, n, time.Hour), newJoiner(t), newJoiner(t)
 	for range 2 { // the second time its answer was lost
-		answer, err := n.admit(joinQuestion(), joinRequest{Secret: secret, Node: "two", Request: one.request})
+		answer, err := n.admit(joinQuestion(), joinRequest{Secret: secret, Node: "two", Request: one.request, Level: storage.Level})
 		if err != nil || !answer.Replica || answer.From != "192.0.2.1" {
 			t.Fatalf("%+v, %v", answer, err)
 		}
@@ -160,16 +160,17 @@ func TestAdmit(t *testing.T) {
 		in   joinRequest
 		kind storage.Kind
 	}{
-		{"a token used by another", joinRequest{secret, "three", other.request}, storage.KindDenied},
-		{"the name of another key", joinRequest{invited(t, n, time.Hour), "two", other.request}, storage.KindExists},
-		{"the first node's name", joinRequest{invited(t, n, time.Hour), "one", other.request}, storage.KindExists},
-		{"a token that expired", joinRequest{invited(t, n, -time.Second), "three", other.request}, storage.KindDenied},
-		{"a token of another cluster", joinRequest{strange[:], "three", other.request}, storage.KindDenied},
-		{"a token that was never given out", joinRequest{unknown[:], "three", other.request}, storage.KindDenied},
-		{"no token", joinRequest{nil, "three", other.request}, storage.KindDenied},
-		{"no key", joinRequest{invited(t, n, time.Hour), "three", []byte("nonsense")}, storage.KindInvalid},
-		{"no name", joinRequest{invited(t, n, time.Hour), "", other.request}, storage.KindInvalid},
-		{"a name that is a path", joinRequest{invited(t, n, time.Hour), "../three", other.request}, storage.KindInvalid},
+		{"a token used by another", joinRequest{secret, "three", other.request, storage.Level}, storage.KindDenied},
+		{"the name of another key", joinRequest{invited(t, n, time.Hour), "two", other.request, storage.Level}, storage.KindExists},
+		{"the first node's name", joinRequest{invited(t, n, time.Hour), "one", other.request, storage.Level}, storage.KindExists},
+		{"a token that expired", joinRequest{invited(t, n, -time.Second), "three", other.request, storage.Level}, storage.KindDenied},
+		{"a token of another cluster", joinRequest{strange[:], "three", other.request, storage.Level}, storage.KindDenied},
+		{"a token that was never given out", joinRequest{unknown[:], "three", other.request, storage.Level}, storage.KindDenied},
+		{"no token", joinRequest{nil, "three", other.request, storage.Level}, storage.KindDenied},
+		{"no key", joinRequest{invited(t, n, time.Hour), "three", []byte("nonsense"), storage.Level}, storage.KindInvalid},
+		{"no name", joinRequest{invited(t, n, time.Hour), "", other.request, storage.Level}, storage.KindInvalid},
+		{"a name that is a path", joinRequest{invited(t, n, time.Hour), "../three", other.request, storage.Level}, storage.KindInvalid},
+		{"an older release", joinRequest{invited(t, n, time.Hour), "three", other.request, storage.Level - 1}, storage.KindInvalid},
 	}
 	for _, test := range tests {
 		if answer, err := n.admit(joinQuestion(), test.in); storage.KindOf(err) != test.kind || answer.Certificate != nil {
@@ -188,7 +189,7 @@ func TestMadeUpSecretsAreNotWritten(t *testing.T) {
 	for range 100 {
 		secret := make([]byte, secretBytes)
 		rand.Read(secret)
-		if _, err := n.admit(joinQuestion(), joinRequest{secret, "two", newJoiner(t).request}); storage.KindOf(err) != storage.KindDenied {
+		if _, err := n.admit(joinQuestion(), joinRequest{secret, "two", newJoiner(t).request, storage.Level}); storage.KindOf(err) != storage.KindDenied {
 			t.Fatal(err)
 		}
 	}

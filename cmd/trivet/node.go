@@ -72,6 +72,7 @@ func openNode(dir dataDir, s settings, log *slog.Logger, cluster net.Listener) (
 		return nil, errors.Join(err, n.store.Close())
 	}
 	n.store.SetPeer(n.fetchBody)
+	n.store.SetLaggards(n.laggards)
 	n.store.Attach(replicatedLog{node: n.raft, patience: proposePatience, observe: n.metrics.proposal})
 	return n, nil
 }
@@ -104,7 +105,7 @@ func (n *node) joinNetwork(config *raft.Config, cluster net.Listener) error {
 		return err
 	}
 	n.identity.barred = n.barred
-	config.Version = release
+	config.Version, config.Level = release, storage.Level
 	config.Listener = cluster
 	config.Address = clusterAddress(string(n.settings.ClusterAddress), cluster.Addr())
 	config.ServerTLS, config.ClientTLS = n.identity.serverTLS, n.identity.clientTLS
@@ -197,6 +198,9 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 	run.wait.Go(func() { n.keepMembership(background) })
 	run.wait.Go(func() { n.certs.keep(background) })
 	n.waitForMail(ctx)
+	if err := n.raiseLevel(ctx); err != nil { // keepMembership tries it again
+		n.log.Info("not everything of this release can be used yet", "reason", err)
+	}
 	late, err := n.mailServices(open)
 	if err != nil {
 		n.log.Error("mail is not served", "error", err)

@@ -191,6 +191,9 @@ func (n *node) compareWith(ctx context.Context, m raft.Member, own storage.Check
 	if err != nil {
 		return comparison{Node: m.ID, Problem: err.Error()}
 	}
+	if sum.Schema != own.Schema {
+		return comparison{Node: m.ID, Problem: "it runs another release; the states are compared once all nodes run the same"}
+	}
 	c := comparison{Node: m.ID, Checksum: sum.Sum}
 	for table, digest := range own.Tables {
 		if sum.Tables[table] != digest {

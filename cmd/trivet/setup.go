@@ -152,6 +152,9 @@ func firstState(ctx context.Context, dir dataDir, admin storage.NewAccount, doma
 	patience, cancel := context.WithTimeout(ctx, setupPatience)
 	defer cancel()
 	if err = n.waitReady(patience); err == nil {
+		err = n.raiseLevel(patience)
+	}
+	if err == nil {
 		err = n.firstDecisions(patience, admin, domain)
 	}
 	return errors.Join(err, n.close())

@@ -1,0 +1,122 @@
+package storage
+
+import (
+	"context"
+	"strings"
+	"testing"
+)
+
+// withLevel pretends that the state has another level.
+func withLevel(t *testing.T, f *fixture, level int) {
+	t.Helper()
+	f.machine.level.Store(int64(level))
+	t.Cleanup(func() { f.machine.level.Store(Level) })
+}
+
+// TestLevels holds the numbers of the first release, which are part of the log's format.
+func TestLevels(t *testing.T) {
+	first := []kind{1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 38, 48, 49, 50, 64, 65, 66, 67, 68}
+	for k := range kind(256) {
+		want := 2
+		for _, f := range first {
+			if k == f {
+				want = 1
+			}
+		}
+		if got := levelOf(k, 1); got != want {
+			t.Errorf("kind %d is of level %d, want %d", k, got, want)
+		}
+	}
+	for k, levels := range laterLayouts {
+		for i, level := range levels {
+			if level <= firstLevel || level > Level || i > 0 && level < levels[i-1] {
+				t.Errorf("kind %d: layouts of levels %v", k, levels)
+			}
+		}
+	}
+	for level := range levelSteps {
+		if level <= firstLevel || level > Level {
+			t.Errorf("a step to level %d", level)
+		}
+	}
+}
+
+func TestLevelIsRaisedByACommand(t *testing.T) {
+	ctx := context.Background()
+	f := open(t, t.TempDir())
+	defer func() { f.Store.Close() }()
+	if f.Level() != firstLevel {
+		t.Fatalf("a new state has level %d", f.Level())
+	}
+	f.account("ann@example.org") // of the first level
+	f.must(f.RaiseLevel(ctx, Level))
+	f.must(f.RaiseLevel(ctx, firstLevel)) // is never lowered
+	if f.Level() != Level {
+		t.Fatalf("level %d after it was raised", f.Level())
+	}
+	if sum := f.sound(); f.replayed(3).Sum != sum.Sum {
+		t.Fatal("the level replays differently")
+	}
+	f.must(f.Store.Close())
+	g := open(t, f.dir)
+	if f.Store = g.Store; g.Level() != Level {
+		t.Fatalf("level %d after a restart", g.Level())
+	}
+}
+
+func TestNewerCommandsAreRefused(t *testing.T) {
+	ctx := context.Background()
+	f := newFixture(t)
+	withLevel(t, f, firstLevel)
+	f.SetLaggards(func(context.Context) string { return "n2 runs 0.0.1" })
+	before := f.machine.Applied()
+	_, err := f.propose(ctx, 199, nil, struct{}{}, nil)
+	if KindOf(err) != KindUnavailable || !strings.Contains(err.Error(), "upgrade all nodes: n2 runs 0.0.1") {
+		t.Errorf("a kind of the next level: %v", err)
+	}
+	if f.machine.Applied() != before {
+		t.Error("it was proposed all the same")
+	}
+}
+
+// TestNewerCommandStops has the machine meet what it does not know: it stops
+// there, and says that this node needs an upgrade.
+func TestNewerCommandStops(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		kind kind
+		edit func(data []byte)
+		body any
+	}{
+		{"kind", 199, nil, struct{}{}},
+		{"layout", kindCreateDomain, func(data []byte) { data[2] = 9 }, struct{}{}},
+		{"level", kindRaiseLevel, nil, raiseLevel{Level + 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t)
+			data, err := encodeCommand(c.kind, nil, 0, c.body)
+			f.must(err)
+			if c.edit != nil {
+				c.edit(data)
+			}
+			before := f.machine.Applied()
+			if _, err := f.machine.Apply([]Entry{{Index: before + 1, Term: 1, Data: data}}); err == nil || !strings.Contains(err.Error(), "upgrade this node") {
+				t.Errorf("applied: %v", err)
+			}
+			if f.machine.Applied() != before || f.Level() != Level {
+				t.Error("something was applied")
+			}
+		})
+	}
+}
+
+// TestOpenRefusesAHigherLevel is a node that was put back to an older release.
+func TestOpenRefusesAHigherLevel(t *testing.T) {
+	f := open(t, t.TempDir())
+	f.must(f.SetSetting(context.Background(), settingLevel, []byte("99")))
+	f.must(f.Store.Close())
+	if s, err := Open(Config{Dir: f.dir}); err == nil || !strings.Contains(err.Error(), "run the newer release") {
+		s.Close()
+		t.Fatalf("opened: %v", err)
+	}
+}
