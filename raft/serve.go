@@ -26,7 +26,7 @@ func (n *Node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if h := route(n.own, r.URL.Path); h != nil {
-		if _, known := n.member(peer); !known && r.URL.Path != pathLearner {
+		if _, known := n.member(peer); !known && r.URL.Path != pathLearner && !n.expectant(r.URL.Path) {
 			encodeError(w, &Error{Op: "call", Kind: ErrNotMember, Hint: "join this node to the cluster"})
 			return
 		}
@@ -39,6 +39,9 @@ func (n *Node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	http.NotFound(w, r)
 }
+
+// expectant says whether this node knows of no member yet, so that any node may ask for its report before it sends the state.
+func (n *Node) expectant(path string) bool { return path == pathReport && len(n.servers()) == 0 }
 
 // route returns the handler of exactly that path, or of the longest one above it that ends in a slash.
 func route(handlers map[string]http.Handler, path string) http.Handler {
