@@ -185,6 +185,14 @@ func applyRemoveAccount(t *tx, b named) (any, error) {
 	return nil, err
 }
 
+// layout implements [layered]: the second one can switch CRAM-MD5 on.
+func (b setPassword) layout() uint8 {
+	if len(b.CRAM) > 0 {
+		return 2
+	}
+	return 1
+}
+
 func applySetPassword(t *tx, b setPassword) (any, error) {
 	id, err := t.account("set password of "+b.Address, b.Address)
 	if err != nil {

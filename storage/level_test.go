@@ -120,3 +120,42 @@ func TestOpenRefusesAHigherLevel(t *testing.T) {
 		t.Fatalf("opened: %v", err)
 	}
 }
+
+// TestEarlierLevel holds what this release does while an older one is in the
+// cluster: what that one would do, and nothing that it would not understand.
+func TestEarlierLevel(t *testing.T) {
+	ctx := context.Background()
+	f := open(t, t.TempDir())
+	defer f.Store.Close()
+	a := f.account("ann@example.org")
+	f.must(f.SetPassword(ctx, a.Address, Verifier{Salt: []byte("s"), Iterations: 4096, StoredKey: []byte("k"), ServerKey: []byte("v")}))
+	raw := []byte("References: <a@b>\r\nSubject: s\r\n\r\nx")
+	d := Delivery{Transaction: [32]byte{1}, Content: f.content(raw), Received: f.clock.Now(), Recipients: []int64{a.ID}, Trail: &Trail{}}
+	if _, err := f.Deliver(ctx, d); err != nil {
+		t.Fatalf("mail that leaves a trail: %v", err)
+	}
+	b := f.inbox(a)
+	if items := f.all(b, FieldThread); items[0].Thread.Known {
+		t.Error("a thread was kept")
+	}
+	if first, err := f.ClaimRecent(ctx, b.ID, 2); err != nil || first != 2 {
+		t.Errorf("recent from %d, %v", first, err)
+	}
+	if _, err := f.StoreFlags(ctx, b.ID, FlagChange{UIDs: []Range{{1, 1}}, Op: FlagsAdd, Flags: FlagSeen, Known: 1}); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"Work", "Work/2026"} {
+		if _, err := f.CreateMailbox(ctx, a.ID, name, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.DeleteMailbox(ctx, a.ID, "Work"); KindOf(err) != KindHasChildren {
+		t.Errorf("a mailbox with others below it: %v", err)
+	}
+	f.must(f.Housekeep(ctx))
+	for _, e := range f.log.entries {
+		if c, err := decodeCommand(e.Data); err != nil || levelOf(c.kind, c.version) > firstLevel {
+			t.Errorf("kind %d layout %d was proposed: %v", c.kind, c.version, err)
+		}
+	}
+}

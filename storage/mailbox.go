@@ -278,6 +278,16 @@ func applyDeleteMailbox(t *tx, b mailboxName) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.level < 2 { // as releases of that level have it
+		children, err := t.mail.row("SELECT 1 FROM mailbox WHERE account_id = ? AND name > ? AND name < ? LIMIT 1", nil,
+			b.Account, b.Name+Delimiter, b.Name+afterDelimiter)
+		if err != nil {
+			return nil, err
+		}
+		if children {
+			return nil, fail(op, KindHasChildren, "delete the mailboxes below it first")
+		}
+	}
 	t.touch(id, b.Account)
 	return nil, t.removeMailbox(id)
 }

@@ -45,6 +45,9 @@ func (s *Store) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
 	accounts := slices.Clone(d.Recipients)
 	slices.Sort(accounts)
 	accounts = slices.Compact(accounts)
+	if s.Level() < levelOf(kindDispatch, 1) {
+		d.Trail = nil // mail goes on while nodes of an older release are there
+	}
 	if d.Outbound != nil || d.Trail != nil || len(d.Reports) > 0 {
 		return s.dispatch(ctx, d, accounts)
 	}
@@ -135,12 +138,16 @@ func (t *tx) addContent(c content, refs int) (int64, error) {
 	if c.Sent != 0 {
 		sent = c.Sent
 	}
+	var thread any // NULL: not kept
+	if t.level >= 2 {
+		thread = c.Thread
+	}
 	fresh := t.newID()
 	id := fresh
 	_, err := t.mail.row(`INSERT INTO message (id, hash, size, refs, unreferenced, sent, chunks, preview, envelope, bodystructure, structure, thread)
 		VALUES (?, ?, ?, ?, 0, ?, x'', ?, ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET refs = refs + excluded.refs RETURNING id`,
 		func(st *sqlite.Stmt) { id = st.ColumnInt64(0) },
-		fresh, c.Hash, c.Size, refs, sent, c.Preview, c.Envelope, c.BodyStructure, c.Structure, c.Thread)
+		fresh, c.Hash, c.Size, refs, sent, c.Preview, c.Envelope, c.BodyStructure, c.Structure, thread)
 	if err != nil || id != fresh {
 		return id, err
 	}

@@ -39,6 +39,9 @@ func (s *Store) StoreFlags(ctx context.Context, mailbox int64, ch FlagChange) (S
 	if err := checkRanges("store flags", ch.UIDs); err != nil {
 		return out, err
 	}
+	if s.Level() < 2 {
+		ch.Known = 0 // older releases do not answer it
+	}
 	_, err = s.propose(ctx, kindStoreFlags, nil, storeFlags{mailbox, ch.UIDs, ch.Op, ch.Flags, keywords, ch.UnchangedSince, ch.Known}, &out)
 	return out, err
 }

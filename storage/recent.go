@@ -16,6 +16,9 @@ type claimRecent struct {
 // yet, and returns the first UID of them: they are \Recent for whoever asks
 // first, and for nobody else (RFC 3501 section 2.3.2).
 func (s *Store) ClaimRecent(ctx context.Context, mailbox int64, next uint32) (first uint32, err error) {
+	if s.Level() < levelOf(kindClaimRecent, 1) {
+		return next, nil // a node of an older release could not say so
+	}
 	_, err = s.propose(ctx, kindClaimRecent, nil, claimRecent{mailbox, next}, &first)
 	return first, err
 }
