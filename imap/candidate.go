@@ -14,6 +14,7 @@ import (
 // criterion asks, once. An error makes every test false and ends the search.
 type candidate struct {
 	session  *session
+	view     *view
 	n        uint32
 	item     *storage.Item
 	envelope *message.Envelope
@@ -33,6 +34,11 @@ func (c *candidate) fail(err error) {
 	if c.err == nil {
 		c.err = err
 	}
+}
+
+func (c *candidate) recent() bool {
+	v := c.view
+	return v.recent != 0 && v.uids[c.n-1] >= v.recent && !c.session.rev2()
 }
 
 // parsedEnvelope is never nil.

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -8,11 +9,16 @@ import (
 )
 
 // always are the capabilities that do not depend on the session. Each of them works.
-const always = "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ENABLE ID"
+var always = []string{"IMAP4rev1", "IMAP4rev2", "LITERAL+", "SASL-IR", "ENABLE", "ID"}
 
 // afterLogin are those that matter once somebody is logged in.
-const afterLogin = " IDLE NAMESPACE CHILDREN UNSELECT UIDPLUS MOVE SPECIAL-USE CREATE-SPECIAL-USE LIST-EXTENDED" +
-	" LIST-STATUS ESEARCH SEARCHRES BINARY STATUS=SIZE UTF8=ACCEPT"
+var afterLogin = []string{
+	"IDLE", "NAMESPACE", "CHILDREN", "UNSELECT", "UIDPLUS", "MOVE", "CONDSTORE", "QRESYNC", "UIDONLY",
+	"SPECIAL-USE", "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS",
+	"ESEARCH", "SEARCHRES", "PARTIAL", "WITHIN", "SORT", "SORT=DISPLAY", "ESORT", "THREAD=REFERENCES", "THREAD=ORDEREDSUBJECT",
+	"CONTEXT=SEARCH", "MULTISEARCH", "INPROGRESS", "BINARY",
+	"STATUS=SIZE", "OBJECTID", "SAVEDATE", "PREVIEW", "UTF8=ACCEPT",
+}
 
 // capability answers CAPABILITY (RFC 9051 section 6.1.1).
 func (s *session) capability(c *call) error {
@@ -27,22 +33,28 @@ func (s *session) capability(c *call) error {
 
 // capabilities is what the session may use in its present state.
 func (s *session) capabilities() string {
+	names := slices.Clone(always)
 	if s.state != notAuthenticated {
-		return always + afterLogin + " APPENDLIMIT=" + strconv.FormatInt(s.server.limits.AppendSize, 10)
+		names = append(names, afterLogin...)
+		names = append(names, "APPENDLIMIT="+strconv.FormatInt(s.server.limits.AppendSize, 10))
+		names = slices.DeleteFunc(names, func(name string) bool { return !s.can(name) })
+		return strings.Join(names, " ")
 	}
-	var b strings.Builder
-	b.WriteString(always)
 	if s.canStartTLS() {
-		b.WriteString(" STARTTLS")
+		names = append(names, "STARTTLS")
 	}
 	for _, m := range s.mechanisms() {
-		b.WriteString(" AUTH=" + m)
+		names = append(names, "AUTH="+m)
 	}
 	if !s.secure() {
-		b.WriteString(" LOGINDISABLED")
+		names = append(names, "LOGINDISABLED")
 	}
-	return b.String()
+	return strings.Join(names, " ")
 }
+
+// can reports whether a capability is on offer: none is withheld but from accounts and clients that
+// were found to misbehave with it.
+func (s *session) can(name string) bool { return !s.withheld[strings.ToUpper(name)] }
 
 // mechanisms are those the session may authenticate by: PLAIN shows the password to whoever listens
 // (RFC 9051 section 11.1).

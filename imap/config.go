@@ -31,6 +31,9 @@ type Store interface {
 	Changes(ctx context.Context, mailbox int64, since uint64) (storage.Changes, error)
 	OpenBody(ctx context.Context, messageID int64) (*storage.Body, error)
 	Watch(account, mailbox int64) *storage.Watch
+	ClaimRecent(ctx context.Context, mailbox int64, next uint32) (first uint32, err error)
+	CountFrom(ctx context.Context, mailbox int64, uid uint32) (int64, error)
+	DeletedSize(ctx context.Context, mailbox int64) (int64, error)
 
 	Prepare(ctx context.Context, r io.Reader) (*storage.Content, error)
 	Append(ctx context.Context, mailbox int64, c *storage.Content, flags storage.Flags, keywords []string, date time.Time) (storage.Appended, error)

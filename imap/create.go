@@ -29,6 +29,7 @@ func (s *session) create(c *call) error {
 	if err != nil {
 		return s.useTaken(ctx, name, use, err)
 	}
+	c.code = "MAILBOXID (" + mailboxID(box.ID) + ")" // RFC 8474 section 4.1
 	if box.Name != name && s.rev2() {
 		// The name was normalised (RFC 9051 section 6.3.9.7).
 		s.w.Raw("* LIST ()")

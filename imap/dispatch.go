@@ -24,6 +24,8 @@ type verb struct {
 	// quiet: no EXPUNGE may be announced while the command runs, since its sequence numbers would
 	// change their meaning (RFC 9051 section 7.5.1).
 	quiet bool
+	// numbered: it uses sequence numbers.
+	numbered bool
 }
 
 // verbs is the whole command set: a new command is a line here and a file of its own.
@@ -51,21 +53,28 @@ var verbs = map[string]verb{
 	"APPEND":      {states: loggedIn, run: (*session).append},
 	"IDLE":        {states: loggedIn, run: (*session).idle},
 
-	"CHECK":       {states: selected, run: (*session).noop},
-	"CLOSE":       {states: selected, run: (*session).close},
-	"UNSELECT":    {states: selected, run: (*session).leave},
-	"EXPUNGE":     {states: selected, run: (*session).expunge},
-	"SEARCH":      {states: selected, run: (*session).search, quiet: true},
-	"FETCH":       {states: selected, run: (*session).fetch, quiet: true},
-	"STORE":       {states: selected, run: (*session).store, quiet: true},
-	"COPY":        {states: selected, run: (*session).copy},
-	"MOVE":        {states: selected, run: (*session).move},
-	"UID EXPUNGE": {states: selected, run: (*session).expunge},
-	"UID SEARCH":  {states: selected, run: (*session).search},
-	"UID FETCH":   {states: selected, run: (*session).fetch},
-	"UID STORE":   {states: selected, run: (*session).store},
-	"UID COPY":    {states: selected, run: (*session).copy},
-	"UID MOVE":    {states: selected, run: (*session).move},
+	"ESEARCH": {states: loggedIn, run: (*session).multisearch},
+
+	"CHECK":        {states: selected, run: (*session).noop},
+	"CLOSE":        {states: selected, run: (*session).close},
+	"UNSELECT":     {states: selected, run: (*session).leave},
+	"EXPUNGE":      {states: selected, run: (*session).expunge},
+	"SEARCH":       {states: selected, run: (*session).search, quiet: true, numbered: true},
+	"FETCH":        {states: selected, run: (*session).fetch, quiet: true, numbered: true},
+	"STORE":        {states: selected, run: (*session).store, quiet: true, numbered: true},
+	"COPY":         {states: selected, run: (*session).copy, numbered: true},
+	"MOVE":         {states: selected, run: (*session).move, numbered: true},
+	"SORT":         {states: selected, run: (*session).sort, quiet: true, numbered: true},
+	"THREAD":       {states: selected, run: (*session).thread, quiet: true, numbered: true},
+	"UID SORT":     {states: selected, run: (*session).sort},
+	"UID THREAD":   {states: selected, run: (*session).thread},
+	"CANCELUPDATE": {states: selected, run: (*session).cancelUpdate},
+	"UID EXPUNGE":  {states: selected, run: (*session).expunge},
+	"UID SEARCH":   {states: selected, run: (*session).search},
+	"UID FETCH":    {states: selected, run: (*session).fetch},
+	"UID STORE":    {states: selected, run: (*session).store},
+	"UID COPY":     {states: selected, run: (*session).copy},
+	"UID MOVE":     {states: selected, run: (*session).move},
 }
 
 // dispatch runs one command to its tagged response. Its error ends the connection.
@@ -115,6 +124,8 @@ func (s *session) lookup(c *call) (verb, error) {
 	switch {
 	case !ok:
 		return verb{}, bad("Unknown command")
+	case v.numbered && s.byUID():
+		return verb{}, uidRequired()
 	case v.states&s.state != 0:
 		return v, nil
 	case s.state == notAuthenticated:

@@ -16,14 +16,19 @@ const (
 // each calls f for the messages that still exist, by ascending sequence number. f may write to the
 // client: nothing of the database is held while it runs. One batch of rows is in memory at most.
 func (s *session) each(numbers []wire.Range, fields storage.Fields, f func(n uint32, it *storage.Item) error) error {
-	uids := s.view.uidRanges(numbers)
+	return s.eachOf(s.view, numbers, fields, f)
+}
+
+// eachOf is each for a view that is not that of the selected mailbox.
+func (s *session) eachOf(v *view, numbers []wire.Range, fields storage.Fields, f func(n uint32, it *storage.Item) error) error {
+	uids := v.uidRanges(numbers)
 	for len(uids) > 0 {
-		items, err := s.items(uids, fields)
+		items, err := s.items(v, uids, fields)
 		if err != nil || len(items) == 0 {
 			return err
 		}
 		for i := range items {
-			n := s.view.sequence(items[i].UID)
+			n := v.sequence(items[i].UID)
 			if n == 0 {
 				continue
 			}
@@ -36,14 +41,14 @@ func (s *session) each(numbers []wire.Range, fields storage.Fields, f func(n uin
 	return nil
 }
 
-func (s *session) items(uids []storage.Range, fields storage.Fields) ([]storage.Item, error) {
+func (s *session) items(v *view, uids []storage.Range, fields storage.Fields) ([]storage.Item, error) {
 	limit := batchSize
 	if fields != 0 {
 		limit = largeRowBatch
 	}
 	ctx, cancel := s.storage()
 	defer cancel()
-	return s.server.cfg.Store.Items(ctx, s.view.mailbox.ID, uids, fields, limit)
+	return s.server.cfg.Store.Items(ctx, v.mailbox.ID, uids, fields, limit)
 }
 
 // behind returns what of ascending ranges is behind a UID.

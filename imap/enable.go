@@ -6,6 +6,9 @@ import "strings"
 var features = map[string]feature{
 	"IMAP4REV2":   featureRev2,
 	"UTF8=ACCEPT": featureUTF8,
+	"CONDSTORE":   featureCondstore,
+	"QRESYNC":     featureQresync | featureCondstore, // RFC 7162 section 3.2.3
+	"UIDONLY":     featureUIDOnly,
 }
 
 // enable answers ENABLE (RFC 9051 section 6.3.1). What it does not know it leaves out.
@@ -21,10 +24,11 @@ func (s *session) enable(c *call) error {
 	if err := c.End(); err != nil {
 		return err
 	}
+	before := s.enabled
 	s.w.Raw("* ENABLED")
 	for _, name := range names {
 		f, known := features[strings.ToUpper(name)]
-		if !known || s.enabled&f != 0 {
+		if !known || s.enabled&f == f || !s.can(strings.ToUpper(name)) {
 			continue
 		}
 		s.enabled |= f
@@ -33,6 +37,9 @@ func (s *session) enable(c *call) error {
 	}
 	s.w.CRLF()
 	s.w.UTF8 = s.utf8()
+	if s.view != nil && s.condstore() && before&featureCondstore == 0 {
+		s.untagged("OK", highestModSeq(s.view.modseq), "Modification sequences are told from here on") // RFC 7162 section 3.1.2.1
+	}
 	return nil
 }
 

@@ -30,6 +30,9 @@ func no(code, text string) error { return &status{"NO", code, text} }
 
 func bad(text string) error { return &status{"BAD", "", text} }
 
+// uidRequired refuses sequence numbers (RFC 9586 section 3).
+func uidRequired() error { return &status{"BAD", "UIDREQUIRED", "Use UIDs, as you asked to"} }
+
 // storageStatus maps the kinds of storage's errors.
 var storageStatus = map[storage.Kind]status{
 	storage.KindInternal:    {"NO", "SERVERBUG", "Internal error; the server's log has it"},

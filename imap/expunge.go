@@ -26,8 +26,24 @@ func (s *session) expunge(c *call) error {
 	}
 	ctx, cancel := s.storage()
 	defer cancel()
-	_, err := s.server.cfg.Store.Expunge(ctx, s.view.mailbox.ID, uids)
+	gone, err := s.server.cfg.Store.Expunge(ctx, s.view.mailbox.ID, uids)
 	s.view.dirty = true
+	if err == nil && len(gone) > 0 {
+		err = s.tellModSeq(c)
+	}
+	return err
+}
+
+// tellModSeq announces what was expunged, and then the modification sequence that the client is at,
+// in the tagged response (RFC 7162 section 3.2.7).
+func (s *session) tellModSeq(c *call) error {
+	if !s.condstore() {
+		return nil
+	}
+	err := s.poll(true)
+	if err == nil && s.view != nil {
+		c.code = highestModSeq(s.view.modseq)
+	}
 	return err
 }
 

@@ -96,7 +96,7 @@ func TestStorageFailures(t *testing.T) {
 		}
 	}
 	failing.kind.Store(0)
-	if got := c.ok("FETCH 1:* FLAGS"); len(got) != 1 || got[0] != "* 1 FETCH (FLAGS ())" {
+	if got := c.ok("FETCH 1:* FLAGS"); len(got) != 1 || got[0] != "* 1 FETCH (FLAGS (\\Recent))" {
 		t.Errorf("left behind: %q", got)
 	}
 	if got := c.ok("STATUS Sent (MESSAGES)"); got[0] != "* STATUS Sent (MESSAGES 0)" {
@@ -116,7 +116,7 @@ func TestReadWithoutQuorum(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	failing.kind.Store(0)
-	if got := c.ok("FETCH 1 FLAGS"); got[0] != "* 1 FETCH (FLAGS ())" {
+	if got := c.ok("FETCH 1 FLAGS"); got[0] != "* 1 FETCH (FLAGS (\\Recent))" {
 		t.Errorf("%q", got)
 	}
 }

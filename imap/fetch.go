@@ -15,6 +15,11 @@ const (
 	itemFlags
 	itemInternalDate
 	itemSize
+	itemModSeq   // RFC 7162
+	itemSaveDate // RFC 8514
+	itemEmailID  // RFC 8474
+	itemThreadID // RFC 8474
+	itemPreview  // RFC 8970
 	itemEnvelope
 	itemBodyStructure
 	itemBody       // BODY without a section: the structure without its extensions
@@ -41,6 +46,8 @@ type fetching struct {
 	seen   bool           // an item sets \Seen
 	flags  bool           // FLAGS is among the items
 
+	modifiers fetchModifiers
+
 	nowSeen []uint32 // UIDs whose \Seen this command has set, ascending: their FLAGS are news
 	sent    int      // messages answered
 	failure error    // of an item, to be told once all messages are sent
@@ -55,14 +62,19 @@ func (s *session) fetch(c *call) error {
 	set := c.Set()
 	c.SP()
 	f := fetchArguments(c)
+	f.modifiers = s.fetchModifiers(c)
 	if err := c.End(); err != nil {
 		return err
 	}
-	if c.uid && !slices.ContainsFunc(f.items, func(it fetchItem) bool { return it.kind == itemUID }) {
+	s.impliedItems(f)
+	if c.uid && !s.byUID() && !slices.ContainsFunc(f.items, func(it fetchItem) bool { return it.kind == itemUID }) {
 		f.items = slices.Insert(f.items, 0, fetchItem{kind: itemUID, name: itemNames[itemUID]})
 	}
 	numbers, err := s.view.messages(set, c.uid)
 	if err != nil {
+		return err
+	}
+	if numbers, err = s.modifiedNumbers(f.modifiers, set, numbers); err != nil {
 		return err
 	}
 	if f.seen && !s.view.readOnly {
@@ -96,7 +108,7 @@ func (s *session) markSeen(f *fetching, numbers []wire.Range) error {
 	for _, r := range wire.Compact(f.nowSeen) {
 		uids = append(uids, storage.Range{First: r.Lo, Last: r.Hi})
 	}
-	err = s.changeFlags(storage.FlagChange{UIDs: uids, Op: storage.FlagsAdd, Flags: storage.FlagSeen})
+	_, err = s.changeFlags(storage.FlagChange{UIDs: uids, Op: storage.FlagsAdd, Flags: storage.FlagSeen})
 	if err != nil {
 		s.log.Warn("imap set \\Seen", "error", err)
 		f.nowSeen = nil
@@ -136,6 +148,7 @@ var fetchMacros = map[string][]itemKind{
 // itemNames are the items without a section.
 var itemNames = map[itemKind]string{
 	itemUID: "UID", itemFlags: "FLAGS", itemInternalDate: "INTERNALDATE", itemSize: "RFC822.SIZE",
+	itemModSeq: "MODSEQ", itemSaveDate: "SAVEDATE", itemEmailID: "EMAILID", itemThreadID: "THREADID", itemPreview: "PREVIEW",
 	itemEnvelope: "ENVELOPE", itemBodyStructure: "BODYSTRUCTURE", itemBody: "BODY",
 }
 
@@ -145,6 +158,11 @@ var fetchWords = map[string]fetchItem{
 	"FLAGS":         {kind: itemFlags},
 	"INTERNALDATE":  {kind: itemInternalDate},
 	"RFC822.SIZE":   {kind: itemSize},
+	"MODSEQ":        {kind: itemModSeq},
+	"SAVEDATE":      {kind: itemSaveDate},
+	"EMAILID":       {kind: itemEmailID},
+	"THREADID":      {kind: itemThreadID},
+	"PREVIEW":       {kind: itemPreview},
 	"ENVELOPE":      {kind: itemEnvelope},
 	"BODYSTRUCTURE": {kind: itemBodyStructure},
 	"BODY":          {kind: itemBody},
@@ -178,6 +196,9 @@ func fetchItemOf(c *call) fetchItem {
 	case it.name == "":
 		it.name = itemNames[it.kind]
 	}
+	if it.kind == itemPreview {
+		lazyModifier(c)
+	}
 	return it
 }
 
@@ -192,6 +213,10 @@ func (f *fetching) add(c *call, it fetchItem) {
 	switch it.kind {
 	case itemFlags:
 		f.flags = true
+	case itemPreview:
+		f.fields |= storage.FieldPreview
+	case itemThreadID:
+		f.fields |= storage.FieldEnvelope | storage.FieldThread | storage.FieldStructure
 	case itemEnvelope:
 		f.fields |= storage.FieldEnvelope
 	case itemBodyStructure:

@@ -45,9 +45,7 @@ func (s *session) fetchOne(f *fetching, n uint32, it *storage.Item) error {
 		s.keywordsKnown(it.Keywords)
 	}
 	f.sent++
-	s.w.Raw("* ")
-	s.w.Uint32(n)
-	s.w.Raw(" FETCH (")
+	s.fetchHead(n, it.UID)
 	for i := range f.items {
 		if i > 0 {
 			s.w.SP()
@@ -56,7 +54,7 @@ func (s *session) fetchOne(f *fetching, n uint32, it *storage.Item) error {
 	}
 	if _, news := slices.BinarySearch(f.nowSeen, it.UID); news && !f.flags {
 		s.w.Raw(" FLAGS ")
-		s.flags(it.Flags|storage.FlagSeen, it.Keywords)
+		s.flags(it.UID, it.Flags|storage.FlagSeen, it.Keywords)
 	}
 	s.w.Raw(")\r\n")
 	return s.w.Err()
@@ -76,13 +74,27 @@ func (s *session) fetchItem(f *fetching, it *fetchItem, src *source) {
 		s.w.Uint32(src.item.UID)
 	case itemFlags:
 		s.w.SP()
-		s.flags(src.item.Flags, src.item.Keywords)
+		s.flags(src.item.UID, src.item.Flags, src.item.Keywords)
 	case itemInternalDate:
 		s.w.SP()
 		s.w.DateTime(src.item.InternalDate)
 	case itemSize:
 		s.w.SP()
 		s.w.Number(src.item.Size)
+	case itemModSeq:
+		s.w.Raw(" (")
+		s.w.Number(int64(src.item.ModSeq))
+		s.w.Byte(')')
+	case itemSaveDate:
+		s.w.SP()
+		s.w.DateTime(src.item.SaveDate) // RFC 8514 section 4.2
+	case itemEmailID:
+		s.w.Raw(" (" + emailID(src.item.MessageID) + ")")
+	case itemThreadID:
+		s.w.Raw(" (" + s.threadID(src.item) + ")")
+	case itemPreview:
+		s.w.SP()
+		s.w.String(src.item.Preview)
 	case itemEnvelope:
 		s.w.SP()
 		s.write(src.item.Envelope)

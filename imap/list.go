@@ -40,7 +40,9 @@ func (s *session) list(c *call) error {
 	}
 	for _, name := range names.sorted {
 		if l.wants(names, name) {
-			s.listResponse(&l, names, name)
+			if err := s.listResponse(&l, names, name); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -72,7 +74,7 @@ func listArguments(s *session, c *call) (listing, error) {
 			c.Fail("Expected RETURN")
 		}
 		c.SP()
-		c.List(func() { l.returnOption(c) })
+		c.List(func() { s.returnOption(&l, c) })
 	}
 	if l.recursive && !l.subscribed && !l.specialUse {
 		c.Fail("RECURSIVEMATCH needs another selection option")
@@ -94,14 +96,14 @@ func (l *listing) selectOption(c *call) {
 	}
 }
 
-func (l *listing) returnOption(c *call) {
+func (s *session) returnOption(l *listing, c *call) {
 	switch c.Word() {
 	case "SUBSCRIBED":
 		l.returnSubscribed = true
 	case "CHILDREN", "SPECIAL-USE":
 	case "STATUS": // RFC 5819
 		c.SP()
-		l.status = statusArguments(c)
+		l.status = s.statusArguments(c)
 	default:
 		c.Fail("Unknown LIST return option")
 	}
@@ -127,7 +129,18 @@ func (l *listing) selects(names *names, name string) bool {
 	case l.specialUse && box.SpecialUse == storage.UseNone:
 		return false
 	}
-	return exists || l.subscribed
+	// A name that is no mailbox any more shows the way to those below it (RFC 9051 section 6.3.9.3).
+	return exists || l.subscribed || names.superior[name] && !l.specialUse && !l.reaches(names, name)
+}
+
+// reaches reports whether all that is below a name is in the answer anyway.
+func (l *listing) reaches(names *names, name string) bool {
+	for other := range names.boxes {
+		if strings.HasPrefix(other, name+storage.Delimiter) && !matchAny(l.patterns, other) {
+			return false
+		}
+	}
+	return true
 }
 
 // childInfo reports whether the options hold of a name below (RFC 5258 section 3.5).
@@ -137,13 +150,14 @@ func (l *listing) childInfo(names *names, name string) bool {
 	})
 }
 
-func (s *session) listResponse(l *listing, names *names, name string) {
+func (s *session) listResponse(l *listing, names *names, name string) error {
 	box, exists := names.boxes[name]
 	s.w.Raw("* LIST (")
 	if exists {
 		s.w.Raw(names.childrenAttribute(name))
 	} else {
-		s.w.Raw(`\NonExistent ` + names.childrenAttribute(name))
+		// A client of RFC 3501 knows \Noselect only.
+		s.w.Raw(`\NonExistent \Noselect ` + names.childrenAttribute(name))
 	}
 	if box.SpecialUse != storage.UseNone {
 		s.w.SP()
@@ -159,8 +173,9 @@ func (s *session) listResponse(l *listing, names *names, name string) {
 	}
 	s.w.CRLF()
 	if exists && l.status != nil {
-		s.statusResponse(&box, l.status)
+		return s.statusResponse(name, &box.Mailbox, l.status)
 	}
+	return nil
 }
 
 // listName appends the delimiter and the name.

@@ -5,6 +5,7 @@ func (s *session) logout(c *call) error {
 	if err := c.End(); err != nil {
 		return err
 	}
+	s.claimArrived()
 	s.bye("", "Good bye")
 	return nil
 }

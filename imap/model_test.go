@@ -219,6 +219,6 @@ func (b *believer) fetched(command, line string, m *believed) {
 		m.uid = uid
 	}
 	if match := fetchFlags.FindStringSubmatch(line); match != nil {
-		m.flags = sortedFlags(match[1])
+		m.flags = sortedFlags(strings.ReplaceAll(match[1], `\Recent`, "")) // which another session does not see
 	}
 }

@@ -7,6 +7,7 @@ func (s *session) move(c *call) error {
 	if err == nil && len(done.Source) > 0 {
 		// Untagged and ahead of the EXPUNGE responses (RFC 6851 section 4.3).
 		s.untagged("OK", copyUID(done), "Moved")
+		err = s.tellModSeq(c)
 	}
 	return err
 }

@@ -9,10 +9,17 @@ import (
 
 // names are the mailboxes and subscriptions of an account at one moment.
 type names struct {
-	boxes      map[string]storage.Mailbox
+	boxes      map[string]listed
 	subscribed map[string]bool
 	superior   map[string]bool // names that have others below them
 	sorted     []string        // existing, subscribed and superior names
+}
+
+// listed is a mailbox as its user may see it.
+type listed struct {
+	storage.Mailbox
+	Owner  string // address of the account it belongs to; empty: one's own
+	Rights storage.Rights
 }
 
 func (s *session) names() (*names, error) {
@@ -26,9 +33,9 @@ func (s *session) names() (*names, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &names{boxes: map[string]storage.Mailbox{}, subscribed: map[string]bool{}, superior: map[string]bool{}}
+	n := &names{boxes: map[string]listed{}, subscribed: map[string]bool{}, superior: map[string]bool{}}
 	for _, b := range boxes {
-		n.boxes[b.Name] = b
+		n.boxes[b.Name] = listed{Mailbox: b, Rights: storage.RightsAll}
 		n.add(b.Name)
 	}
 	for _, name := range subscriptions {

@@ -19,6 +19,7 @@ const (
 	costView     cost = iota // sequence number and UID
 	costItem                 // flags, dates, sizes
 	costEnvelope             // the stored envelope
+	costThread               // the thread it is in
 	costHeader               // the header's octets
 	costText                 // the body's octets
 )
@@ -33,8 +34,8 @@ type criterion struct {
 // fields is what storage must read for a criterion.
 func (k criterion) fields() storage.Fields {
 	switch {
-	case k.cost >= costHeader:
-		return storage.FieldEnvelope | storage.FieldStructure
+	case k.cost >= costThread:
+		return storage.FieldEnvelope | storage.FieldThread | storage.FieldStructure
 	case k.cost == costEnvelope:
 		return storage.FieldEnvelope
 	}
@@ -50,11 +51,13 @@ const (
 // searchParser reads search keys.
 type searchParser struct {
 	*call
-	view   *view
-	decode func(string) (string, error) // from the CHARSET of the command
-	keysN  int
-	textN  int
-	err    error // other than of syntax
+	session *session
+	view    *view                        // nil: more than one mailbox is searched, and there are no sequence numbers
+	decode  func(string) (string, error) // from the CHARSET of the command
+	keysN   int
+	textN   int
+	modseqs bool  // MODSEQ was among the keys
+	err     error // other than of syntax
 }
 
 // charset prepares for strings in another charset. RFC 9051 section 6.4.4 asks for US-ASCII and UTF-8.
@@ -129,7 +132,7 @@ func (p *searchParser) key() criterion {
 
 // searchKeys reads the arguments of each key of RFC 3501 and RFC 9051.
 var searchKeys = map[string]func(*searchParser) criterion{
-	"ALL": constant(true), "RECENT": constant(false), "NEW": constant(false), "OLD": constant(true),
+	"ALL": constant(true), "RECENT": recent(true), "OLD": recent(false), "NEW": isNew,
 	"ANSWERED": flagged(storage.FlagAnswered, true), "UNANSWERED": flagged(storage.FlagAnswered, false),
 	"DELETED": flagged(storage.FlagDeleted, true), "UNDELETED": flagged(storage.FlagDeleted, false),
 	"DRAFT": flagged(storage.FlagDraft, true), "UNDRAFT": flagged(storage.FlagDraft, false),
@@ -143,6 +146,12 @@ var searchKeys = map[string]func(*searchParser) criterion{
 	"TO": inEnvelope((*candidate).to), "CC": inEnvelope((*candidate).cc), "BCC": inEnvelope((*candidate).bcc),
 	"HEADER": (*searchParser).header, "BODY": (*searchParser).body, "TEXT": (*searchParser).text,
 	"UID": (*searchParser).uid,
+
+	"MODSEQ":  (*searchParser).modseq,         // RFC 7162
+	"YOUNGER": age(true), "OLDER": age(false), // RFC 5032
+	"SAVEDBEFORE": saved(before), "SAVEDON": saved(on), "SAVEDSINCE": saved(since), // RFC 8514
+	"SAVEDATESUPPORTED": constant(true),
+	"EMAILID":           (*searchParser).emailID, "THREADID": (*searchParser).threadID, // RFC 8474
 }
 
 func constant(v bool) func(*searchParser) criterion {
@@ -172,6 +181,70 @@ func hasKeyword(keywords, name string) bool {
 		}
 	}
 	return false
+}
+
+// recent looks at what is \Recent in this session (RFC 3501 section 6.4.4).
+func recent(want bool) func(*searchParser) criterion {
+	return func(p *searchParser) criterion {
+		return criterion{test: func(c *candidate) bool { return c.recent() == want }}
+	}
+}
+
+func isNew(*searchParser) criterion {
+	return criterion{cost: costItem, test: func(c *candidate) bool { return c.recent() && c.item.Flags&storage.FlagSeen == 0 }}
+}
+
+// modseq reads MODSEQ with the entry and type that may stand before its number. All flags of a message share one
+// modification sequence here, so that these make no difference (RFC 7162 section 3.1.5).
+func (p *searchParser) modseq() criterion {
+	p.SP()
+	if p.Peek() == '"' {
+		if !strings.HasPrefix(strings.ToLower(p.String()), "/flags/") {
+			p.Fail("Unknown MODSEQ entry")
+		}
+		p.SP()
+		if word := p.Word(); word != "ALL" && word != "PRIV" && word != "SHARED" {
+			p.Fail("Unknown MODSEQ entry type")
+		}
+		p.SP()
+	}
+	n := uint64(p.Number64())
+	p.modseqs = true
+	return criterion{cost: costItem, test: func(c *candidate) bool { return c.item.ModSeq >= n }}
+}
+
+// age reads YOUNGER or OLDER: seconds before now (RFC 5032).
+func age(younger bool) func(*searchParser) criterion {
+	return func(p *searchParser) criterion {
+		p.SP()
+		limit := time.Now().Add(-time.Duration(p.NZNumber()) * time.Second)
+		return criterion{cost: costItem, test: func(c *candidate) bool {
+			if younger {
+				return !c.item.InternalDate.Before(limit)
+			}
+			return !c.item.InternalDate.After(limit)
+		}}
+	}
+}
+
+func saved(compare func(day, key time.Time) bool) func(*searchParser) criterion {
+	return func(p *searchParser) criterion {
+		p.SP()
+		key := p.Date()
+		return criterion{cost: costItem, test: func(c *candidate) bool { return compare(dayOf(c.item.SaveDate), key) }}
+	}
+}
+
+func (p *searchParser) emailID() criterion {
+	p.SP()
+	id := p.AString()
+	return criterion{cost: costItem, test: func(c *candidate) bool { return emailID(c.item.MessageID) == id }}
+}
+
+func (p *searchParser) threadID() criterion {
+	p.SP()
+	id := p.AString()
+	return criterion{cost: costThread, test: func(c *candidate) bool { return c.session.threadID(c.item) == id }}
 }
 
 func (p *searchParser) larger() criterion {
@@ -271,11 +344,32 @@ func (p *searchParser) set(uid bool) criterion {
 	if p.Err() != nil {
 		return criterion{}
 	}
-	numbers, err := p.view.messages(set, uid)
-	if err != nil {
-		p.err = err
+	switch {
+	case !uid && !set.Saved && p.session.byUID():
+		p.err = uidRequired()
+	case p.view == nil && (!uid || set.Saved):
+		p.Fail("Sequence numbers belong to the selected mailbox") // RFC 7377 section 2.2
+		return criterion{}
+	case p.view != nil:
+		if _, err := p.view.messages(set, uid); err != nil {
+			p.err = err
+		}
 	}
-	return criterion{test: func(c *candidate) bool { return within(numbers, c.n) }}
+	if set.Saved { // as it was, also if this very search replaces it
+		set, uid = wire.Set{Ranges: slices.Clone(p.view.saved)}, true
+	}
+	// Resolved for each view that is searched, once; for a search that is kept up to date, again when
+	// the view has changed.
+	var resolved *view
+	var size int
+	var numbers []wire.Range
+	return criterion{test: func(c *candidate) bool {
+		if resolved != c.view || size != len(c.view.uids) {
+			resolved, size = c.view, len(c.view.uids)
+			numbers, _ = c.view.messages(set, uid) // checked above
+		}
+		return within(numbers, c.n)
+	}}
 }
 
 func within(ranges []wire.Range, n uint32) bool {

@@ -13,10 +13,12 @@ func (s *session) examine(c *call) error { return s.open(c, true) }
 func (s *session) open(c *call, readOnly bool) error {
 	c.SP()
 	name := c.Mailbox(s.utf8())
+	k := s.selectParameters(c)
 	if err := c.End(); err != nil {
 		return err
 	}
-	if s.view != nil && s.rev2() {
+	s.claimArrived()
+	if s.view != nil && (s.rev2() || s.qresync()) { // RFC 7162 section 3.2.11
 		s.untagged("OK", "CLOSED", "The previous mailbox is no longer selected")
 	}
 	s.deselect() // also when what follows fails
@@ -25,13 +27,14 @@ func (s *session) open(c *call, readOnly bool) error {
 		return err
 	}
 	v.readOnly = readOnly
+	s.claimRecent(v)
 	s.view, s.state = v, selected
 	s.selectResponses(firstUnseen)
 	c.code, c.text = "READ-WRITE", c.name+" completed"
 	if readOnly {
 		c.code = "READ-ONLY"
 	}
-	return nil
+	return s.resynchronise(k)
 }
 
 // newView reads a mailbox. The watch is set before the reading: what changes in between wakes it, and
@@ -64,20 +67,18 @@ func (s *session) selectResponses(firstUnseen uint32) {
 	}
 	s.w.Raw(")] Flags that are kept\r\n")
 	s.exists()
-	if !s.rev2() {
-		// Dropped by RFC 9051 (appendix E, items 8 and 9).
-		s.w.Raw("* 0 RECENT\r\n")
-		if n := v.sequence(firstUnseen); n != 0 {
-			s.w.Raw("* OK [UNSEEN ")
-			s.w.Uint32(n)
-			s.w.Raw("] First unseen\r\n")
-		}
+	if n := v.sequence(firstUnseen); n != 0 && !s.rev2() && !s.byUID() { // dropped by RFC 9051, appendix E, item 9
+		s.w.Raw("* OK [UNSEEN ")
+		s.w.Uint32(n)
+		s.w.Raw("] First unseen\r\n")
 	}
 	s.w.Raw("* OK [UIDVALIDITY ")
 	s.w.Uint32(v.mailbox.UIDValidity)
 	s.w.Raw("] UIDs valid\r\n* OK [UIDNEXT ")
 	s.w.Uint32(v.mailbox.UIDNext)
 	s.w.Raw("] Next UID\r\n")
+	s.untagged("OK", highestModSeq(v.modseq), "Highest modification sequence")
+	s.untagged("OK", "MAILBOXID ("+mailboxID(v.mailbox.ID)+")", "The same under any name") // RFC 8474 section 4.2
 	if s.rev2() {
 		s.w.Raw("* LIST ()")
 		s.listName(v.mailbox.Name)
@@ -90,6 +91,7 @@ func (s *session) leave(c *call) error {
 	if err := c.End(); err != nil {
 		return err
 	}
+	s.claimArrived()
 	s.deselect()
 	return nil
 }
@@ -101,6 +103,7 @@ func (s *session) close(c *call) error {
 		return err
 	}
 	v := s.view
+	s.claimArrived()
 	s.deselect()
 	if v.readOnly {
 		return nil
@@ -108,7 +111,7 @@ func (s *session) close(c *call) error {
 	ctx, cancel := s.storage()
 	defer cancel()
 	_, err := s.server.cfg.Store.Expunge(ctx, v.mailbox.ID, nil)
-	if storage.KindOf(err) == storage.KindNotFound {
+	if err != nil && storage.KindOf(err) == storage.KindNotFound {
 		return nil // deleted meanwhile: nothing is left to expunge
 	}
 	return err

@@ -32,8 +32,11 @@ const (
 type feature uint8
 
 const (
-	featureRev2 feature = 1 << iota // IMAP4rev2
-	featureUTF8                     // UTF8=ACCEPT (RFC 6855)
+	featureRev2      feature = 1 << iota // IMAP4rev2
+	featureUTF8                          // UTF8=ACCEPT (RFC 6855)
+	featureCondstore                     // CONDSTORE (RFC 7162)
+	featureQresync                       // QRESYNC (RFC 7162)
+	featureUIDOnly                       // UIDONLY (RFC 9586)
 )
 
 // session is one connection.
@@ -51,12 +54,13 @@ type session struct {
 	state    state
 	who      auth.Identity // once logged in
 	enabled  feature
-	view     *view // the selected mailbox, in state selected
-	failures int   // failed logins
-	bad      int   // BAD responses since the last good command
-	commands int   // for the log
-	leaving  bool  // LOGOUT was given, or BYE was said
-	linger   bool  // the client may still be sending: see end
+	withheld map[string]bool // capabilities, in capitals, that are not on offer
+	view     *view           // the selected mailbox, in state selected
+	failures int             // failed logins
+	bad      int             // BAD responses since the last good command
+	commands int             // for the log
+	leaving  bool            // LOGOUT was given, or BYE was said
+	linger   bool            // the client may still be sending: see end
 }
 
 func newSession(srv *Server, conn net.Conn) *session {

@@ -18,7 +18,7 @@ func TestPipelining(t *testing.T) {
 	sent.WriteString("s SELECT INBOX\r\n")
 	for i := range 200 {
 		fmt.Fprintf(&sent, "p%d UID FETCH 2 (FLAGS)\r\n", i)
-		fmt.Fprintf(&want, "* 2 FETCH (UID 2 FLAGS ())\r\np%d OK UID FETCH completed\r\n", i)
+		fmt.Fprintf(&want, "* 2 FETCH (UID 2 FLAGS (\\Recent))\r\np%d OK UID FETCH completed\r\n", i)
 	}
 	c.send(sent.String())
 	for c.line() != "s OK [READ-WRITE] SELECT completed" {
@@ -117,6 +117,7 @@ func TestIdleMissesNothing(t *testing.T) {
 				t.Fatalf("round %d: %s", i, seen)
 			}
 		}
+		watcher.expect("* … RECENT")
 		watcher.send("DONE\r\n")
 		watcher.expect(fmt.Sprintf("i%d OK IDLE completed", i))
 	}

@@ -16,9 +16,13 @@ type view struct {
 	gone         []uint32        // of these, ascending: expunged, the client not told yet
 	modseq       uint64          // all changes up to this one are in uids, gone or with the client
 	watch        *storage.Watch
-	dirty        bool            // this session changed the mailbox since the last poll
-	told         []uint64        // modification sequences of changes the client knows from their cause
-	saved        []wire.Range    // UIDs of the last SEARCH with SAVE (RFC 5182)
+	dirty        bool         // this session changed the mailbox since the last poll
+	told         []uint64     // modification sequences of changes the client knows from their cause
+	news         []uint32     // UIDs of which that is not all that changed
+	recent       uint32       // messages from this UID on are \Recent; not with IMAP4rev2
+	claimed      uint32       // messages below this UID are so in no other session
+	saved        []wire.Range // UIDs of the last SEARCH with SAVE (RFC 5182)
+	contexts     []*searchContext
 	keywords     map[string]bool // announced in FLAGS
 	lastKeywords string          // of the message looked at last: most have the same
 }
@@ -29,6 +33,11 @@ func (v *view) lastUID() uint32 {
 		return 0
 	}
 	return v.uids[len(v.uids)-1]
+}
+
+// isTold reports whether the client knows a change from its cause.
+func (v *view) isTold(c *storage.Change) bool {
+	return slices.Contains(v.told, c.ModSeq) && !slices.Contains(v.news, c.UID)
 }
 
 // sequence returns the sequence number of a UID, or 0.
@@ -129,8 +138,14 @@ func (s *session) poll(expunge bool) error {
 		}
 		v.dirty = false
 		v.modseq = max(v.modseq, ch.Mailbox.HighestModSeq)
+		all := slices.Clone(ch.Changed) // merge keeps those that are to be told
 		changed, arrived = v.merge(ch)
-		v.told = v.told[:0]
+		v.told, v.news = v.told[:0], v.news[:0]
+		if len(v.contexts) > 0 {
+			if err := s.updateContexts(uidsChanged(all), ch.Expunged); err != nil {
+				return s.pollFailed(err)
+			}
+		}
 	}
 	if expunge {
 		s.expungeResponses()
@@ -142,6 +157,14 @@ func (s *session) poll(expunge bool) error {
 		s.flagsResponse(&changed[i])
 	}
 	return nil
+}
+
+func uidsChanged(changes []storage.Change) []uint32 {
+	uids := make([]uint32, len(changes))
+	for i := range changes {
+		uids[i] = changes[i].UID
+	}
+	return uids
 }
 
 // merge takes changes into the view and returns those of messages the client knows.
@@ -161,7 +184,7 @@ func (v *view) merge(ch storage.Changes) (changed []storage.Change, arrived bool
 		case c.UID > last:
 			v.uids = append(v.uids, c.UID)
 			arrived = true
-		case !slices.Contains(v.told, c.ModSeq):
+		case !v.isTold(&c):
 			changed = append(changed, c)
 		}
 	}
@@ -191,7 +214,10 @@ func (s *session) expungeResponses() {
 	if len(v.gone) == 0 {
 		return
 	}
-	for i := len(v.gone) - 1; i >= 0; i-- {
+	if s.vanishes() {
+		s.vanished(v.gone, false)
+	}
+	for i := len(v.gone) - 1; i >= 0 && !s.vanishes(); i-- {
 		s.w.Raw("* ")
 		s.w.Uint32(v.sequence(v.gone[i]))
 		s.w.Raw(" EXPUNGE\r\n")
@@ -208,6 +234,11 @@ func (s *session) exists() {
 	s.w.Raw("* ")
 	s.w.Number(int64(len(s.view.uids)))
 	s.w.Raw(" EXISTS\r\n")
+	if !s.rev2() { // dropped by RFC 9051, appendix E, item 8
+		s.w.Raw("* ")
+		s.w.Number(int64(s.view.recentCount()))
+		s.w.Raw(" RECENT\r\n")
+	}
 }
 
 // flagsResponse announces a message's flags.
@@ -217,27 +248,36 @@ func (s *session) flagsResponse(c *storage.Change) {
 		return
 	}
 	s.keywordsKnown(c.Keywords)
-	s.w.Raw("* ")
-	s.w.Uint32(n)
-	s.w.Raw(" FETCH (UID ")
-	s.w.Uint32(c.UID)
-	s.w.Raw(" FLAGS ")
-	s.flags(c.Flags, c.Keywords)
+	s.fetchHead(n, c.UID)
+	if !s.byUID() {
+		s.w.Raw("UID ")
+		s.w.Uint32(c.UID)
+		s.w.SP()
+	}
+	s.w.Raw("FLAGS ")
+	s.flags(c.UID, c.Flags, c.Keywords)
+	if s.condstore() {
+		s.modSeq(c.ModSeq)
+	}
 	s.w.Raw(")\r\n")
 }
 
 // flags appends a message's flags in parentheses.
-func (s *session) flags(f storage.Flags, keywords string) {
-	var names [8]string
+func (s *session) flags(uid uint32, f storage.Flags, keywords string) {
+	var array [8]string
+	names := f.Names(array[:0])
+	if uid >= s.view.recent && !s.rev2() {
+		names = append(names, wire.FlagRecent)
+	}
 	s.w.Byte('(')
-	for i, name := range f.Names(names[:0]) {
+	for i, name := range names {
 		if i > 0 {
 			s.w.SP()
 		}
 		s.w.Raw(name)
 	}
 	if keywords != "" {
-		if f != 0 {
+		if len(names) > 0 {
 			s.w.SP()
 		}
 		s.w.Raw(keywords)

@@ -65,6 +65,12 @@ func (d *Decoder) Try(c byte) bool {
 	return true
 }
 
+// Ahead reports whether the line goes on with text, and consumes nothing.
+func (d *Decoder) Ahead(text string) bool {
+	d.resume()
+	return d.err == nil && strings.HasPrefix(string(d.line[d.pos:min(len(d.line), d.pos+len(text))]), text)
+}
+
 // Expect consumes c or fails.
 func (d *Decoder) Expect(c byte) bool {
 	if d.Try(c) {
