@@ -67,7 +67,10 @@ type Config struct {
 	Peers   []string
 	// Replica keeps this node a learner: it is never promoted to voter.
 	Replica bool
-	// Handlers are further RPCs on the same port, by path; the caller has a valid certificate, see PeerID. The path
+	// Barred says whether a node that is no member was one, as far as this node knows; nil: only what it has seen itself counts.
+	// Such a node is refused everything. It is called for each connection and each request of a stranger with a certificate.
+	Barred func(id string) bool
+	// Handlers are further RPCs on the same port, by path; the caller is a member, see PeerID. The path
 	// /raft/ is this package's.
 	Handlers map[string]http.Handler
 	// Public are RPCs, by path, that may be called without a certificate: everything about the request is hostile. The

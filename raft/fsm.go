@@ -70,7 +70,9 @@ type applier struct {
 	faults    *faults
 	stop      context.Context // done once the node is closing
 	replacing *sync.RWMutex   // see markers
-	halted    atomic.Bool     // a batch was given up: nothing after it may be applied
+	// configured gets a value when the members have changed.
+	configured chan struct{}
+	halted     atomic.Bool // a batch was given up: nothing after it may be applied
 
 	applied  atomic.Uint64 // the last proposal applied by this process or found in the state
 	progress progress
@@ -92,7 +94,11 @@ func (a *applier) ApplyBatch(logs []*hraft.Log) []any {
 	}
 	for i, l := range logs {
 		if l.Type != hraft.LogCommand {
-			continue // a configuration: the library has taken note of it
+			select { // a configuration: the library has taken note of it
+			case a.configured <- struct{}{}:
+			default:
+			}
+			continue
 		}
 		if len(entries) == maxApplyEntries || len(entries) > 0 && size+len(l.Data) > maxApplyBytes {
 			flush()

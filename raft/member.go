@@ -208,11 +208,13 @@ func (n *Node) control(op string, do func(ctx context.Context, peer string, c ch
 		if err != nil {
 			err = &Error{Op: op, Kind: ErrUnavailable, Cause: err}
 		} else {
+			defer n.former.spare(PeerID(r))() // a node that has itself removed hears of it
 			err = do(r.Context(), PeerID(r), c)
 		}
 		if err != nil {
 			encodeError(w, err)
 		}
+		_ = http.NewResponseController(w).Flush() // whoever has gone does not read it
 	})
 }
 

@@ -42,6 +42,7 @@ type Node struct {
 	own       map[string]http.Handler
 	reports   reports
 	expelled  expelled
+	former    former
 
 	stop       context.Context // done once Close was called
 	cancel     context.CancelFunc
@@ -64,9 +65,11 @@ func newNode(cfg Config, sm StateMachine, lock *os.File) *Node {
 	n := &Node{cfg: cfg, lock: lock, faults: newFaults(cfg.Logger),
 		room: semaphore.NewWeighted(cfg.InflightBytes), snapshots: make(chan chan error), idle: make(chan struct{})}
 	n.leader, n.reports.last = newLeadership(), map[string]heardReport{}
+	n.former = former{seen: map[string]bool{}, spared: map[string]int{}, changed: make(chan struct{}, 1)}
+	n.former.changed <- struct{}{}
 	n.own = n.ownHandlers()
 	n.stop, n.cancel = context.WithCancel(context.Background())
-	n.applier = &applier{machine: sm, failpoint: cfg.Failpoint, faults: n.faults, stop: n.stop}
+	n.applier = &applier{machine: sm, failpoint: cfg.Failpoint, faults: n.faults, stop: n.stop, configured: n.former.changed}
 	n.applier.applied.Store(sm.Applied())
 	return n
 }

@@ -233,7 +233,9 @@ func (n *Node) shutdown() error {
 	n.rpc.close()
 	// A state that is being received would hold the library up.
 	n.port.dropRaft(func(bool, string) bool { return true })
-	err := errors.Join(n.raft.Shutdown().Error(), n.transport.Close(), n.port.close())
+	ended := n.raft.Shutdown()
+	n.transport.cancel() // so would what it sends
+	err := errors.Join(ended.Error(), n.transport.Close(), n.port.close())
 	n.background.Wait()
 	return err
 }

@@ -220,6 +220,19 @@ func (p *port) track(conn net.Conn) *trackedConn {
 	return tracked
 }
 
+// peers returns the nodes at the other ends.
+func (p *port) peers() map[string]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ids := map[string]bool{}
+	for c := range p.conns {
+		if c.peer != "" {
+			ids[c.peer] = true
+		}
+	}
+	return ids
+}
+
 // drop closes the connections that which picks.
 func (p *port) drop(which func(*trackedConn) bool) {
 	var picked []*trackedConn

@@ -34,6 +34,10 @@ func (n *Node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if h := route(n.cfg.Handlers, r.URL.Path); h != nil {
+		if _, known := n.member(peer); !known {
+			encodeError(w, &Error{Op: "call", Kind: ErrNotMember})
+			return
+		}
 		h.ServeHTTP(w, r)
 		return
 	}

@@ -36,8 +36,6 @@ func readExpelled(dir string) (expelled, error) {
 	return ids, nil
 }
 
-func (n *Node) refuses(id string) bool { return slices.Contains(n.expelled, id) }
-
 // Recover makes the stopped node of cfg the only member of its cluster. Everything in its log becomes committed; what other
 // nodes had acknowledged and this one had not received is lost. The other nodes must never run again with the data they
 // have: this one refuses to talk to them, and new ones join with new IDs.

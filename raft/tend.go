@@ -30,8 +30,12 @@ func (n *Node) tend() {
 		select {
 		case <-n.stop.Done():
 			return
+		case <-n.former.changed:
+			n.cutFormer()
+			continue
 		case <-ticker.C:
 		}
+		n.cutFormer()
 		if n.Fault() == nil {
 			faulty = time.Now()
 		}

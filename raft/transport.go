@@ -229,13 +229,56 @@ func (t *transport) AppendEntriesPipeline(id hraft.ServerID, target hraft.Server
 	if err != nil {
 		return nil, err
 	}
-	return pipeline{inner}, nil
+	return newPipeline(t.stop, inner), nil
 }
 
-// pipeline bounds what it sends.
-type pipeline struct{ hraft.AppendPipeline }
+// pipeline bounds what it sends, and ends with the first refusal: the library takes no answer after that one, and would wait for
+// ever in AppendEntries for room that only a taken answer makes. Its Shutdown would wait for that.
+type pipeline struct {
+	hraft.AppendPipeline
+	answers chan hraft.AppendFuture
+	stop    context.Context // done when it is closed, or the transport
+	cancel  context.CancelFunc
+}
 
-func (p pipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (hraft.AppendFuture, error) {
+func newPipeline(stop context.Context, inner hraft.AppendPipeline) *pipeline {
+	p := &pipeline{AppendPipeline: inner, answers: make(chan hraft.AppendFuture)}
+	p.stop, p.cancel = context.WithCancel(stop)
+	go p.relay()
+	return p
+}
+
+// relay hands answers on until one is a refusal.
+func (p *pipeline) relay() {
+	defer p.AppendPipeline.Close()
+	for {
+		select {
+		case answer := <-p.AppendPipeline.Consumer():
+			select {
+			case p.answers <- answer:
+			case <-p.stop.Done():
+				return
+			}
+			if !answer.Response().Success {
+				return
+			}
+		case <-p.stop.Done():
+			return
+		}
+	}
+}
+
+// Consumer implements raft.AppendPipeline.
+func (p *pipeline) Consumer() <-chan hraft.AppendFuture { return p.answers }
+
+// Close implements raft.AppendPipeline.
+func (p *pipeline) Close() error {
+	p.cancel()
+	return p.AppendPipeline.Close()
+}
+
+// AppendEntries implements raft.AppendPipeline.
+func (p *pipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (hraft.AppendFuture, error) {
 	args.Entries = bounded(args.Entries)
 	return p.AppendPipeline.AppendEntries(args, resp)
 }

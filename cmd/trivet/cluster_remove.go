@@ -30,13 +30,17 @@ func (n *node) removeNode(ctx context.Context, in named) (removed, error) {
 	if len(members) == 1 {
 		return removed{}, &storage.Error{Op: op, Kind: storage.KindInvalid, Err: errors.New("it is the only node")}
 	}
-	if err := n.raft.Remove(ctx, in.Name); err != nil {
-		return removed{}, storageError(err)
-	}
+	// First, because a node that removes itself cannot do so afterwards. It counts for nodes that are no members.
 	record, err := n.nodeRecord(ctx, in.Name)
 	if err != nil && storage.KindOf(err) != storage.KindNotFound {
 		return removed{}, err
 	}
 	record.Removed = true
-	return removed{Removed: in.Name}, n.setNodeRecord(ctx, in.Name, record)
+	if err := n.setNodeRecord(ctx, in.Name, record); err != nil {
+		return removed{}, err
+	}
+	if err := n.raft.Remove(ctx, in.Name); err != nil {
+		return removed{}, storageError(err)
+	}
+	return removed{Removed: in.Name}, nil
 }

@@ -104,7 +104,7 @@ func (n *node) joinNetwork(config *raft.Config, cluster net.Listener) error {
 	if err != nil {
 		return err
 	}
-	n.identity.barred = n.barred
+	config.Barred = n.barred
 	config.Version, config.Level = release, storage.Level
 	config.Listener = cluster
 	config.Address = clusterAddress(string(n.settings.ClusterAddress), cluster.Addr())
