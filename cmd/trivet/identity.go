@@ -25,7 +25,7 @@ func (d dataDir) cluster() dataDir { return dataDir(d.path(clusterName)) }
 // The zero value but node has none yet, and every handshake fails.
 type identity struct {
 	node    string
-	now     func() time.Time       // by which certificates are judged; nil: time.Now
+	now     func() time.Time // by which certificates are judged; nil: time.Now
 	current atomic.Pointer[credentials]
 }
 
