@@ -53,7 +53,14 @@ const (
 	kindAddDKIMKey        kind = 98
 	kindActivateDKIMKey   kind = 99
 	kindRemoveDKIMKey     kind = 100
-	lastDirectoryKind     kind = 104 // those from 96 to here change the directory; see ofDirectory
+	kindSetGroup          kind = 101
+	kindRemoveGroup       kind = 102
+	kindSetDomainPolicy   kind = 103
+	kindSetForward        kind = 104
+	kindSetVacation       kind = 105
+	lastDirectoryKind     kind = 105 // those from 96 to here change the directory; see ofDirectory
+
+	kindSetSubmissionLimit kind = 106
 
 	kindPutCertificateFile     kind = 176
 	kindDeleteCertificateFiles kind = 177

@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -44,8 +43,10 @@ func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 func (s *Store) Domains(ctx context.Context) ([]Domain, error) {
 	var out []Domain
 	err := s.with(ctx, func(c *conn) error {
-		return c.rows("SELECT id, name, created FROM domain ORDER BY name", func(st *sqlite.Stmt) bool {
-			out = append(out, Domain{st.ColumnInt64(0), st.ColumnText(1), millis(st.ColumnInt64(2))})
+		return c.rows(`SELECT d.id, d.name, d.created, ifnull(p.alias_of, ''), ifnull(p.delimiter, '`+DefaultDelimiter+`'), ifnull(p.catch_all, '')
+			FROM domain d LEFT JOIN domain_policy p ON p.domain_id = d.id ORDER BY d.name`, func(st *sqlite.Stmt) bool {
+			out = append(out, Domain{ID: st.ColumnInt64(0), Name: st.ColumnText(1), Created: millis(st.ColumnInt64(2)),
+				AliasOf: st.ColumnText(3), Delimiter: st.ColumnText(4), CatchAll: st.ColumnText(5)})
 			return true
 		})
 	})
@@ -132,103 +133,6 @@ func (s *Store) Credentials(ctx context.Context, address string) (Credentials, e
 	return cr, readError("find credentials", err)
 }
 
-// Resolve says where mail for an address goes, following aliases. That the
-// domain is not hosted here, or nobody has the address, is no error. Of an
-// account without a quota, what it uses may be out of date.
-func (s *Store) Resolve(ctx context.Context, address string) (Recipient, error) {
-	local, domain, err := CanonicalAddress(address)
-	if err != nil {
-		return Recipient{}, err
-	}
-	address = local + "@" + domain
-	version := s.machine.directory.Load()
-	if r, ok := s.resolved.get(address, version); ok {
-		return r, nil
-	}
-	r := resolver{seen: map[string]bool{}}
-	err = s.with(ctx, func(c *conn) error {
-		r.c = c
-		if err := r.follow(address, 0); err != nil || len(r.accounts) > 0 {
-			return err
-		}
-		var err error
-		r.hosted, err = c.row("SELECT 1 FROM domain WHERE name = ?", nil, domain)
-		return err
-	})
-	if err != nil {
-		return Recipient{}, readError("resolve "+quote(address), err)
-	}
-	out := Recipient{Local: r.hosted || len(r.accounts) > 0, Accounts: r.accounts}
-	s.resolved.put(address, version, out)
-	return out, nil
-}
-
-// resolvedAddresses bounds the cache of [Store.Resolve].
-const resolvedAddresses = 10_000
-
-// resolved remembers what addresses resolve to while the directory stays as it is.
-type resolved struct {
-	mu      sync.Mutex
-	version uint64 // of the directory
-	known   map[string]Recipient
-}
-
-func (c *resolved) get(address string, version uint64) (Recipient, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	r, ok := c.known[address]
-	return r, ok && c.version == version
-}
-
-// put remembers a recipient whose accounts have no quota: those with one are
-// read each time, for what they use.
-func (c *resolved) put(address string, version uint64, r Recipient) {
-	if len(r.Accounts) == 0 || slices.ContainsFunc(r.Accounts, func(a Account) bool { return a.QuotaBytes > 0 || a.QuotaMessages > 0 }) {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.version > version {
-		return
-	}
-	if c.version < version || c.known == nil || len(c.known) >= resolvedAddresses {
-		c.version, c.known = version, map[string]Recipient{}
-	}
-	c.known[address] = r
-}
-
-type resolver struct {
-	c        *conn
-	hosted   bool
-	seen     map[string]bool
-	accounts []Account
-}
-
-func (r *resolver) follow(address string, depth int) error {
-	if r.seen[address] || depth > MaxAliasDepth || len(r.accounts) >= MaxAliasAccounts {
-		return nil
-	}
-	r.seen[address] = true
-	found, err := r.c.row("SELECT "+accountColumns+" FROM account WHERE address = ?", func(st *sqlite.Stmt) {
-		r.accounts = append(r.accounts, scanAccount(st))
-	}, address)
-	if err != nil || found {
-		return err
-	}
-	var targets []string
-	err = r.c.rows("SELECT t.target FROM alias a JOIN alias_target t ON t.alias_id = a.id WHERE a.address = ? ORDER BY t.target",
-		func(st *sqlite.Stmt) bool {
-			targets = append(targets, st.ColumnText(0))
-			return true
-		}, address)
-	for _, t := range targets {
-		if err == nil {
-			err = r.follow(t, depth+1)
-		}
-	}
-	return err
-}
-
 // CreateDomain starts hosting a domain.
 func (s *Store) CreateDomain(ctx context.Context, name string) (Domain, error) {
 	name, err := CanonicalDomain(name)
@@ -300,7 +204,7 @@ func (s *Store) SetQuota(ctx context.Context, address string, octets, messages i
 	return s.decideFor(ctx, kindSetQuota, address, func(a string) any { return setQuota{a, octets, messages} })
 }
 
-// CreateAlias makes an address whose mail goes to other local addresses.
+// CreateAlias makes an address whose mail goes to others, here or elsewhere.
 func (s *Store) CreateAlias(ctx context.Context, address string, targets []string) (Alias, error) {
 	address, err := canonical(address)
 	if err != nil {

@@ -53,15 +53,18 @@ func applyRemoveDomain(t *tx, b named) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	used, err := t.mail.row("SELECT 1 FROM account WHERE domain_id = ?1 UNION ALL SELECT 1 FROM alias WHERE domain_id = ?1 LIMIT 1", nil, id)
+	used, err := t.mail.row(`SELECT 1 FROM account WHERE domain_id = ?1 UNION ALL SELECT 1 FROM alias WHERE domain_id = ?1
+		UNION ALL SELECT 1 FROM mail_group WHERE domain_id = ?1 UNION ALL SELECT 1 FROM domain_policy WHERE alias_of = ?2 LIMIT 1`, nil, id, b.Name)
 	if err != nil {
 		return nil, err
 	}
 	if used {
-		return nil, fail(op, KindInvalid, "it still has accounts or aliases; remove those first")
+		return nil, fail(op, KindInvalid, "it still has accounts, aliases, groups or a domain that is its alias; remove those first")
 	}
-	if _, err := t.mail.exec("DELETE FROM dkim_key WHERE domain_id = ?", id); err != nil {
-		return nil, err
+	for _, table := range [...]string{"dkim_key", "domain_policy"} {
+		if _, err := t.mail.exec("DELETE FROM "+table+" WHERE domain_id = ?", id); err != nil {
+			return nil, err
+		}
 	}
 	_, err = t.mail.exec("DELETE FROM domain WHERE id = ?", id)
 	return nil, err
@@ -130,7 +133,7 @@ func applyCreateAccount(t *tx, b createAccount) (any, error) {
 
 // addressFree refuses when an address is an account's or an alias already.
 func (t *tx) addressFree(op, address string) error {
-	taken, err := t.mail.row("SELECT 1 FROM account WHERE address = ?1 UNION ALL SELECT 1 FROM alias WHERE address = ?1", nil, address)
+	taken, err := t.mail.row("SELECT 1 FROM account WHERE address = ?1 UNION ALL SELECT 1 FROM alias WHERE address = ?1 UNION ALL SELECT 1 FROM mail_group WHERE address = ?1", nil, address)
 	if err == nil && taken {
 		err = fail(op, KindExists, "the address is in use; see 'trivet account list' and 'trivet alias list'")
 	}
@@ -149,12 +152,8 @@ func applyRemoveAccount(t *tx, b named) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	used, err := t.mail.row("SELECT 1 FROM alias_target WHERE target = ?", nil, b.Name)
-	if err != nil {
+	if err := t.notTargeted(op, b.Name); err != nil {
 		return nil, err
-	}
-	if used {
-		return nil, fail(op, KindInvalid, "an alias points to it; see 'trivet alias list'")
 	}
 	var mailboxes []int64
 	err = t.mail.rows("SELECT id FROM mailbox WHERE account_id = ?", func(st *sqlite.Stmt) bool {
@@ -176,7 +175,8 @@ func applyRemoveAccount(t *tx, b named) (any, error) {
 	if _, err := t.mail.exec("DELETE FROM annotation WHERE reader = ?", id); err != nil {
 		return nil, err
 	}
-	for _, table := range [...]string{"annotation", "subscription", "credential", "cram_secret", "app_password"} {
+	for _, table := range [...]string{"annotation", "subscription", "credential", "cram_secret", "app_password",
+		"forward", "vacation", "vacation_answer", "submission_count", "submission_limit", "good_login"} {
 		if _, err := t.mail.exec("DELETE FROM "+table+" WHERE account_id = ?", id); err != nil {
 			return nil, err
 		}
@@ -236,12 +236,8 @@ func applyCreateAlias(t *tx, b createAlias) (any, error) {
 		return nil, err
 	}
 	for _, target := range b.Targets {
-		known, err := t.mail.row("SELECT 1 FROM account WHERE address = ?1 UNION ALL SELECT 1 FROM alias WHERE address = ?1 AND address <> ?2", nil, target, b.Address)
-		if err != nil {
-			return nil, err
-		}
-		if !known {
-			return nil, fail(op, KindNotFound, "the target "+target+" is neither an account nor an alias here")
+		if known, err := t.knows(target, b.Address); err != nil || !known {
+			return nil, orNotFound(err, op, target)
 		}
 		if _, err := t.mail.exec("INSERT INTO alias_target (alias_id, target) VALUES (?, ?)", id, target); err != nil {
 			return nil, err

@@ -22,10 +22,11 @@ const (
 	KindDiskFull                // no space; nothing was kept
 	KindNoQuorum                // no majority can be reached; nothing was kept
 	KindDenied                  // not permitted
+	KindLimited                 // too much for now; the hint says when to come back
 )
 
 var kindNames = [...]string{"internal error", "not found", "already exists", "invalid", "over quota",
-	"has children", "too large", "unavailable", "outcome unknown", "disk full", "no quorum", "denied"}
+	"has children", "too large", "unavailable", "outcome unknown", "disk full", "no quorum", "denied", "over a limit"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {

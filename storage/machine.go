@@ -462,6 +462,13 @@ var appliers = map[kind]applier{
 	kindAddDKIMKey:        apply(applyAddDKIMKey),
 	kindActivateDKIMKey:   apply(applyActivateDKIMKey),
 	kindRemoveDKIMKey:     apply(applyRemoveDKIMKey),
+	kindSetGroup:          apply(applySetGroup),
+	kindRemoveGroup:       apply(applyRemoveGroup),
+	kindSetDomainPolicy:   apply(applySetDomainPolicy),
+	kindSetForward:        apply(applySetForward),
+	kindSetVacation:       apply(applySetVacation),
+
+	kindSetSubmissionLimit: apply(applySetSubmissionLimit),
 
 	kindDispatch:    apply(applyDispatch),
 	kindLease:       apply(applyLease),

@@ -48,7 +48,7 @@ func (s *Store) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
 	if s.Level() < levelOf(kindDispatch, 1) {
 		d.Trail = nil // mail goes on while nodes of an older release are there
 	}
-	if d.Outbound != nil || d.Trail != nil || len(d.Reports) > 0 {
+	if d.Outbound != nil || d.Trail != nil || len(d.Reports) > 0 || d.Submission != nil || d.Answer != nil {
 		return s.dispatch(ctx, d, accounts)
 	}
 	date, zone := dateAndZone(d.Received)

@@ -36,6 +36,9 @@ type (
 		Trail    trailStart `cbor:"5,keyasint"`
 		Outbound *outbound  `cbor:"6,keyasint,omitempty"`
 		Reports  []reported `cbor:"7,keyasint,omitempty"`
+
+		Submission *Submission     `cbor:"8,keyasint,omitempty"`
+		Answer     *VacationAnswer `cbor:"9,keyasint,omitempty"`
 	}
 	trailStart struct {
 		ID      string `cbor:"1,keyasint"`
@@ -94,7 +97,7 @@ func (o *Outbound) options() int64 {
 
 // dispatch is Deliver where the message goes elsewhere too, or its way is to be remembered.
 func (s *Store) dispatch(ctx context.Context, d Delivery, accounts []int64) (Delivered, error) {
-	body := dispatch{Accounts: accounts, Trail: startOfTrail(d)}
+	body := dispatch{Accounts: accounts, Trail: startOfTrail(d), Submission: d.Submission, Answer: d.Answer}
 	body.Date, body.Zone = dateAndZone(d.Received)
 	for _, r := range d.Reports {
 		body.Reports = append(body.Reports, reported(r))
@@ -187,6 +190,9 @@ func applyDispatch(t *tx, b dispatch) (any, error) {
 	if len(b.Accounts) == 0 && b.Outbound == nil {
 		return nil, fail(opDispatch, KindInvalid, "no recipient")
 	}
+	if err := t.mayDispatch(b); err != nil {
+		return nil, err
+	}
 	refs := len(b.Accounts)
 	if b.Outbound != nil {
 		refs++
@@ -218,6 +224,19 @@ func applyDispatch(t *tx, b dispatch) (any, error) {
 		return nil, err
 	}
 	return out, t.settleReports(b.Reports)
+}
+
+// mayDispatch counts what a message counts against, or refuses it.
+func (t *tx) mayDispatch(b dispatch) error {
+	if b.Submission != nil {
+		if err := t.countSubmission(*b.Submission); err != nil {
+			return err
+		}
+	}
+	if b.Answer != nil {
+		return t.answer(*b.Answer)
+	}
+	return nil
 }
 
 // enqueue gives a message its recipients elsewhere, and returns its id in the queue.

@@ -27,6 +27,11 @@ type Domain struct {
 	ID      int64     `json:"id"`
 	Name    string    `json:"name"` // lower case, A-labels
 	Created time.Time `json:"created"`
+
+	// What becomes of addresses that nobody has: see [Store.SetDomainPolicy].
+	AliasOf   string `json:"alias_of,omitempty"`
+	Delimiter string `json:"delimiter"`
+	CatchAll  string `json:"catch_all,omitempty"`
 }
 
 // Account is somebody who can log in and has mailboxes.
@@ -49,10 +54,10 @@ func (a Account) Over(size int64) bool {
 		a.QuotaMessages > 0 && a.UsedMessages+1 > a.QuotaMessages
 }
 
-// Alias is an address whose mail goes to other local addresses.
+// Alias is an address whose mail goes to others.
 type Alias struct {
 	Address string    `json:"address"`
-	Targets []string  `json:"targets"` // canonical addresses of accounts or aliases
+	Targets []string  `json:"targets"` // canonical addresses of accounts, aliases, groups or elsewhere
 	Created time.Time `json:"created"`
 }
 
@@ -75,12 +80,6 @@ type Credentials struct {
 	// CRAM is the secret for CRAM-MD5; empty: it is switched off.
 	CRAM         []byte
 	AppPasswords []AppPassword
-}
-
-// Recipient is what an address resolves to.
-type Recipient struct {
-	Local    bool      // the domain is hosted here
-	Accounts []Account // where the mail goes; empty: no such user
 }
 
 // SpecialUse is a mailbox attribute of RFC 6154, with its backslash, or empty.
@@ -277,6 +276,12 @@ type Delivery struct {
 	// Reports are the queued recipients that this message is a report of, each
 	// with the one [Notice] that it gives. KindExists: one was reported already.
 	Reports []QueueReport
+	// Submission counts the message against the limits of who submitted it; nil:
+	// nobody did.
+	Submission *Submission
+	// Answer is set for the vacation notice of an account. KindExists: its
+	// recipient had it already.
+	Answer *VacationAnswer
 }
 
 // QueueReport says that a delivery reports a recipient of the queue to its sender.
