@@ -3,7 +3,6 @@ package test
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -14,6 +13,8 @@ type cluster struct {
 	t     testing.TB
 	nodes []*node
 	net   *network // nil: all on loopback
+
+	options clusterOptions
 }
 
 // clusterStatus is what `trivet cluster status --json` prints, as far as tests look.
@@ -26,6 +27,7 @@ type clusterStatus struct {
 	Nodes        []struct {
 		ID           string `json:"id"`
 		Role         string `json:"role"`
+		Replica      bool   `json:"replica"`
 		AppliedIndex uint64 `json:"applied_index"`
 	} `json:"nodes"`
 }
@@ -33,34 +35,24 @@ type clusterStatus struct {
 // newCluster sets up the first node, has size-1 more join it, and waits until all vote.
 func newCluster(t testing.TB, size int, accounts ...string) *cluster {
 	t.Helper()
-	return startCluster(t, size, nil, accounts...)
+	return startCluster(t, size, clusterOptions{}, accounts...)
 }
 
-func startCluster(t testing.TB, size int, w *network, accounts ...string) *cluster {
-	t.Helper()
-	return startClusterOf(t, "", size, w, accounts...)
+// clusterOptions are what a test may want of its nodes beside the usual.
+type clusterOptions struct {
+	net   *network           // nil: all on loopback
+	data  func(i int) string // where node i keeps its data; nil: in a folder of temporary files
+	env   func(i int) []string
+	flags []string // for serve
+
+	binary string // empty: the one under test
 }
 
-// startClusterOf is startCluster with another binary than the one under test.
-func startClusterOf(t testing.TB, binary string, size int, w *network, accounts ...string) *cluster {
+func startCluster(t testing.TB, size int, o clusterOptions, accounts ...string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, net: w}
-	for i := range size {
-		n := &node{t: t, binary: binary, data: filepath.Join(t.TempDir(), "data"),
-			listen: map[string]string{"smtp": free(t), "imap": free(t), "http": free(t), "cluster": free(t)}}
-		if w != nil {
-			n.netns = w.namespace(i)
-			// Clients are on the node's own side of the cable, on its loopback.
-			n.listen = map[string]string{"smtp": "127.0.0.1:2525", "imap": "127.0.0.1:1143", "http": "127.0.0.1:8080", "cluster": w.addr(i) + ":7000"}
-		}
-		if i == 0 {
-			n.command(password, "setup", "admin@"+domain, "--password-stdin", "--listen", n.listenFlag())
-		} else {
-			c.join(n)
-		}
-		c.nodes = append(c.nodes, n)
-		n.start()
-		t.Cleanup(n.stop)
+	c := &cluster{t: t, net: o.net, options: o}
+	for range size {
+		c.add()
 	}
 	for _, a := range accounts {
 		c.nodes[0].command(password, "account", "add", a+"@"+domain, "--password-stdin")
@@ -69,13 +61,41 @@ func startClusterOf(t testing.TB, binary string, size int, w *network, accounts 
 	return c
 }
 
+// add starts one more node: the first is set up, the others join it. invite are flags of the invitation.
+func (c *cluster) add(invite ...string) *node {
+	c.t.Helper()
+	i := len(c.nodes)
+	n := &node{t: c.t, binary: c.options.binary, flags: c.options.flags,
+		listen: map[string]string{"smtp": free(c.t), "imap": free(c.t), "http": free(c.t), "cluster": free(c.t)}}
+	if n.data = filepath.Join(c.t.TempDir(), "data"); c.options.data != nil {
+		n.data = c.options.data(i)
+	}
+	if c.options.env != nil {
+		n.env = c.options.env(i)
+	}
+	if c.net != nil {
+		n.netns = c.net.namespace(i)
+		// Clients are on the node's own side of the cable, on its loopback.
+		n.listen = map[string]string{"smtp": "127.0.0.1:2525", "imap": "127.0.0.1:1143", "http": "127.0.0.1:8080", "cluster": c.net.addr(i) + ":7000"}
+	}
+	if i == 0 {
+		n.command(password, "setup", "admin@"+domain, "--password-stdin", "--listen", n.listenFlag())
+	} else {
+		c.join(n, invite...)
+	}
+	c.nodes = append(c.nodes, n)
+	n.start()
+	c.t.Cleanup(n.stop)
+	return n
+}
+
 // join prepares a node by an invitation from the first.
-func (c *cluster) join(n *node) {
+func (c *cluster) join(n *node, invite ...string) {
 	c.t.Helper()
 	var invitation struct {
 		Token string `json:"token"`
 	}
-	if err := json.Unmarshal(c.nodes[0].command("", "cluster", "invite"), &invitation); err != nil || invitation.Token == "" {
+	if err := json.Unmarshal(c.nodes[0].command("", append([]string{"cluster", "invite"}, invite...)...), &invitation); err != nil || invitation.Token == "" {
 		c.t.Fatalf("cluster invite gives no token: %v", err)
 	}
 	n.command("", "cluster", "join", invitation.Token, "--listen", n.listenFlag())
@@ -123,7 +143,7 @@ func (c *cluster) unsettled() string {
 			return fmt.Sprintf("node %d is not ready", i)
 		}
 		for _, m := range s.Nodes {
-			if m.Role == "learner" {
+			if m.Role == "learner" && !m.Replica {
 				return m.ID + " does not vote yet"
 			}
 		}
@@ -243,19 +263,4 @@ func TestDamagedBodyComesFromAnotherNode(t *testing.T) {
 	n.verify() // alone: there is nobody to fetch from
 	n.start()
 	c.agree()
-}
-
-// nemesisTime is how long TestNemesis plays; `make nemesis` sets it longer.
-func nemesisTime(t *testing.T) time.Duration {
-	if s := os.Getenv("TRIVET_NEMESIS"); s != "" {
-		d, err := time.ParseDuration(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
-	if testing.Short() {
-		return 10 * time.Second
-	}
-	return 60 * time.Second
 }

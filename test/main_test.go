@@ -21,9 +21,9 @@ import (
 // binary is the program under test; TestMain sets it before any test runs.
 var binary string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(runTests(m)) }
 
-func run(m *testing.M) int {
+func runTests(m *testing.M) int {
 	if binary = os.Getenv("TRIVET_BINARY"); binary != "" {
 		return m.Run()
 	}
@@ -157,7 +157,8 @@ func (n *node) launch() {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), n.env...)
 	n.log = &bytes.Buffer{}
-	cmd.Stdout, cmd.Stderr = n.log, n.log
+	cmd.Stdout = io.MultiWriter(n.log, n.keptLog())
+	cmd.Stderr = cmd.Stdout
 	if err := cmd.Start(); err != nil {
 		n.t.Fatal(err)
 	}
@@ -167,6 +168,21 @@ func (n *node) launch() {
 		close(exited)
 	}()
 	n.process, n.exited = cmd, exited
+}
+
+// keptLog is a file for the log in the folder that TRIVET_TEST_LOGS names, if it does.
+func (n *node) keptLog() io.Writer {
+	dir := os.Getenv("TRIVET_TEST_LOGS")
+	if dir == "" {
+		return io.Discard
+	}
+	name := strings.ReplaceAll(n.t.Name(), "/", "-") + "-" + port(n.listen["imap"]) + n.netns + "-*.log"
+	f, err := os.CreateTemp(dir, name)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { f.Close() })
+	return f
 }
 
 func (n *node) ready() bool {
@@ -238,14 +254,24 @@ func (n *node) stop() {
 	select {
 	case <-exited:
 	case <-time.After(patience):
-		process.Process.Kill()
-		<-exited
-		n.t.Errorf("the node did not stop by itself\n%s", n.tail())
+		process.Process.Signal(syscall.SIGQUIT) // which makes it write down what its goroutines do
+		select {
+		case <-exited:
+		case <-time.After(10 * time.Second):
+			process.Process.Kill()
+			<-exited
+		}
+		n.t.Errorf("the node did not stop by itself\n%s", n.last(64<<10))
+	}
+	if n.log != nil && bytes.Contains(n.log.Bytes(), []byte("stopping took too long")) {
+		n.t.Errorf("the node could not close\n%s", n.last(64<<10))
 	}
 }
 
-// tail is the end of the log. The process may still write to it.
-func (n *node) tail() string {
+// tail is the end of the log. The process may still write to it, and is ended first.
+func (n *node) tail() string { return n.last(2000) }
+
+func (n *node) last(octets int) string {
 	if n.log == nil {
 		return ""
 	}
@@ -254,7 +280,7 @@ func (n *node) tail() string {
 		<-n.exited
 	}
 	b := n.log.Bytes()
-	return string(b[max(0, len(b)-2000):])
+	return string(b[max(0, len(b)-octets):])
 }
 
 // verification is what `trivet verify --json` prints.

@@ -76,9 +76,7 @@ func (w *network) blackhole(j int) string { return "blackhole " + w.addr(j) + "/
 // must fails the test when the command does.
 func (w *network) must(command string) {
 	w.t.Helper()
-	if err := ip(command); err != nil {
-		w.t.Fatal(err)
-	}
+	w.mustRun(append([]string{"ip"}, strings.Fields(command)...)...)
 }
 
 // cut takes a node off the network, both ways; heal puts it back.
@@ -93,6 +91,22 @@ func (w *network) unmute(from, to int) {
 	w.must("-n " + w.namespace(from) + " route del " + w.blackhole(to))
 }
 
+// thin makes the cable of a node carry little, one way: what it says to the others.
+func (w *network) thin(i int) error {
+	return run("tc", "-n", w.namespace(i), "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "2mbit", "burst", "16kb", "latency", "1s")
+}
+func (w *network) widen(i int) {
+	w.t.Helper()
+	w.mustRun("tc", "-n", w.namespace(i), "qdisc", "del", "dev", "eth0", "root")
+}
+
+func (w *network) mustRun(command ...string) {
+	w.t.Helper()
+	if err := run(command...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // remove takes down whatever of it was made.
 func (w *network) remove() {
 	for i := range w.size {
@@ -101,10 +115,12 @@ func (w *network) remove() {
 	_ = ip("link del " + w.bridge())
 }
 
-func ip(command string) error {
-	out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput()
+func ip(command string) error { return run(append([]string{"ip"}, strings.Fields(command)...)...) }
+
+func run(command ...string) error {
+	out, err := exec.Command(command[0], command[1:]...).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("ip %s: %w: %s", command, err, out)
+		return fmt.Errorf("%s: %w: %s", strings.Join(command, " "), err, out)
 	}
 	return nil
 }

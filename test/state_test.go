@@ -79,7 +79,7 @@ func smallDisk(t *testing.T, size string) string {
 }
 
 // fill takes all the space that is left, but for spare octets.
-func fill(t *testing.T, dir string, spare int64) (path string) {
+func fill(t testing.TB, dir string, spare int64) (path string) {
 	t.Helper()
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {

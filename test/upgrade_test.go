@@ -23,12 +23,12 @@ func TestRollingUpgrade(t *testing.T) {
 		t.Skip("builds another binary")
 	}
 	old := buildEarlier(t)
-	c := startClusterOf(t, old, 3, nil, "ann", "bob")
+	c := startCluster(t, 3, clusterOptions{binary: old}, "ann", "bob")
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	sent := &outbox{}
 	for worker := range 3 {
-		wg.Go(func() { c.keepSending(worker, []string{"ann", "bob"}, sent, stop) })
+		wg.Go(func() { c.keepSending(worker, []string{"ann", "bob"}, sent, 0, stop) })
 	}
 	for i := range c.nodes {
 		n := c.nodes[len(c.nodes)-1-i]
