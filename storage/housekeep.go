@@ -2,6 +2,8 @@ package storage
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -21,6 +23,9 @@ type (
 	forget struct {
 		Before int64 `cbor:"1,keyasint"` // Unix milliseconds
 	}
+	forgetOld struct {
+		Through uint64 `cbor:"1,keyasint"` // index of the last command whose request may go
+	}
 	collect struct {
 		Before  int64     `cbor:"1,keyasint"` // Unix milliseconds
 		Garbage []garbage `cbor:"2,keyasint"`
@@ -36,15 +41,18 @@ type (
 	}
 )
 
+const kindForgetOld kind = 69
+
 // Housekeep decides what may go: requests older than [TransactionWindow],
 // bodies that nothing refers to since [CollectAfter], parts that were never
 // used, what is remembered of the ways of messages beyond its bounds. It seals the open pack when that is full. The leader calls it about
 // once a minute.
 func (s *Store) Housekeep(ctx context.Context) error {
-	if err := s.forgetRequests(ctx); err != nil {
+	old := s.ages.note(s.machine.Applied(), s.cfg.Uptime())
+	if err := s.forgetRequests(ctx, old); err != nil {
 		return err
 	}
-	if err := s.collectGarbage(ctx); err != nil {
+	if err := s.collectGarbage(ctx, old); err != nil {
 		return err
 	}
 	if err := s.pruneQueue(ctx); err != nil {
@@ -53,35 +61,75 @@ func (s *Store) Housekeep(ctx context.Context) error {
 	return s.rollFullPack(ctx)
 }
 
-func (s *Store) forgetRequests(ctx context.Context) error {
-	before := s.cfg.Now().Add(-TransactionWindow).UnixMilli()
-	for {
+// ages says which commands were applied how long ago, by the time that passed
+// here: the wall clocks of nodes may be wrong, and a request that is forgotten
+// too early is applied twice when it is repeated.
+type ages struct {
+	mu    sync.Mutex
+	marks []mark // the oldest first
+}
+
+// mark is the last command that was applied at some time.
+type mark struct {
+	index  uint64
+	uptime time.Duration
+}
+
+// agesKept bounds the marks within a [TransactionWindow].
+const agesKept = 60
+
+// note takes down that index was the last command at this time, and returns the last one
+// that is older than [TransactionWindow]; 0: none is known to be.
+func (a *ages) note(index uint64, uptime time.Duration) (old uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n := len(a.marks); n == 0 || uptime-a.marks[n-1].uptime >= TransactionWindow/agesKept {
+		a.marks = append(a.marks, mark{index, uptime})
+	}
+	for len(a.marks) > 1 && uptime-a.marks[1].uptime > TransactionWindow {
+		a.marks = slices.Delete(a.marks, 0, 1)
+	}
+	if uptime-a.marks[0].uptime > TransactionWindow {
+		return a.marks[0].index
+	}
+	return 0
+}
+
+// forgetRequests forgets those of commands up to an index.
+func (s *Store) forgetRequests(ctx context.Context, through uint64) error {
+	for s.Level() >= levelOf(kindForgetOld, 1) {
 		n := 0
 		err := s.with(ctx, func(c *conn) error {
-			_, err := c.row(`SELECT count(*) FROM (SELECT at, "index" FROM request ORDER BY "index" LIMIT ?) WHERE at < ?
-				AND "index" < (SELECT max("index") FROM request)`,
-				func(st *sqlite.Stmt) { n = st.ColumnInt(0) }, forgetBatch, before)
+			_, err := c.row(`SELECT count(*) FROM (SELECT 1 FROM request WHERE "index" <= ? AND "index" < (SELECT max("index") FROM request) LIMIT 1)`,
+				func(st *sqlite.Stmt) { n = st.ColumnInt(0) }, int64(through))
 			return err
 		})
 		if err != nil || n == 0 {
 			return readError("find old requests", err)
 		}
-		if err := s.decide(ctx, kindForget, forget{before}); err != nil {
+		if err := s.decide(ctx, kindForgetOld, forgetOld{through}); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
+func applyForgetOld(t *tx, b forgetOld) (any, error) {
+	_, err := t.mail.exec(`DELETE FROM request WHERE "index" IN (SELECT "index" FROM request WHERE "index" <= ? ORDER BY "index" LIMIT ?)
+		AND "index" < (SELECT max("index") FROM request)`, int64(b.Through), forgetBatch)
+	return nil, err
+}
+
+// applyForget is what releases of the first level forgot by.
 func applyForget(t *tx, b forget) (any, error) {
 	_, err := t.mail.exec(`DELETE FROM request WHERE "index" IN (SELECT "index" FROM request ORDER BY "index" LIMIT ?) AND at < ?
 		AND "index" < (SELECT max("index") FROM request)`, forgetBatch, b.Before)
 	return nil, err
 }
 
-func (s *Store) collectGarbage(ctx context.Context) error {
-	now := s.cfg.Now()
-	before := now.Add(-CollectAfter).UnixMilli()
-	stale := now.Add(-TransactionWindow).UnixMilli()
+// collectGarbage collects bodies, and parts that came with commands up to an index.
+func (s *Store) collectGarbage(ctx context.Context, through uint64) error {
+	before := s.cfg.Now().Add(-CollectAfter).UnixMilli()
 	for {
 		var found []garbage
 		err := s.snapshot(ctx, func(c *conn) error {
@@ -93,10 +141,10 @@ func (s *Store) collectGarbage(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			return c.rows("SELECT hash, chunk FROM part WHERE at < ? LIMIT ?", func(st *sqlite.Stmt) bool {
+			return c.rows("SELECT hash, chunk FROM part WHERE chunk < ? LIMIT ?", func(st *sqlite.Stmt) bool {
 				found = append(found, garbage{0, columnBytes(st, 0), []int64{st.ColumnInt64(1)}})
 				return true
-			}, stale, collectBatch)
+			}, firstID(through+1), collectBatch)
 		})
 		if err != nil || len(found) == 0 {
 			return readError("find garbage", err)

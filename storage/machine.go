@@ -443,6 +443,7 @@ var appliers = map[kind]applier{
 	kindExpunge:       apply(applyExpunge),
 	kindAppendAll:     apply(applyAppendAll),
 	kindForget:        apply(applyForget),
+	kindForgetOld:     apply(applyForgetOld),
 	kindCollect:       apply(applyCollect),
 	kindRollPack:      apply(applyRollPack),
 

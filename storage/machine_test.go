@@ -30,6 +30,13 @@ func TestTransactionIsDeliveredOnce(t *testing.T) {
 	if !f.deliver(raw, a).Duplicate {
 		t.Fatal("forgotten before its time")
 	}
+	for _, wrong := range []time.Duration{24 * time.Hour, -48 * time.Hour, 24 * time.Hour} {
+		f.clock.set(wrong)
+		f.must(f.Housekeep(context.Background()))
+		if !f.deliver(raw, a).Duplicate {
+			t.Fatalf("forgotten because the clock was set by %v", wrong)
+		}
+	}
 	f.clock.advance(TransactionWindow + time.Second)
 	f.must(f.Housekeep(context.Background()))
 	if f.deliver(raw, a).Duplicate || f.inbox(a).Messages != 2 {
@@ -100,6 +107,7 @@ func (f *fixture) exercise() {
 	f.queueMail(300, "x@example.net", "y@example.net", "z@example.com", "w@example.com")
 	_, leased := f.lease("one", "example.net", 10)
 	f.settle("one", OutcomeDeferred, 0, leased[0])
+	f.must(f.Housekeep(ctx))
 	f.clock.advance(2 * time.Hour)
 	f.must(second(f.ExpireLeases(ctx, time.Second)))
 	_, leased = f.lease("two", "example.com", 1)
@@ -168,7 +176,7 @@ func TestPowerCutTakesPack(t *testing.T) {
 			f.must(err)
 			f.clock.advance(CollectAfter + time.Second)
 			if lost == "packs" {
-				f.must(f.collectGarbage(ctx))
+				f.must(f.collectGarbage(ctx, 0))
 			} else {
 				f.must(f.Housekeep(ctx)) // and roll
 			}

@@ -34,8 +34,9 @@ func (r *recorder) Propose(_ context.Context, data []byte) ([]byte, error) {
 
 // clock is a clock that tests move.
 type clock struct {
-	mu  sync.Mutex
-	now time.Time
+	mu     sync.Mutex
+	now    time.Time
+	uptime time.Duration
 }
 
 func (c *clock) Now() time.Time {
@@ -48,7 +49,20 @@ func (c *clock) Now() time.Time {
 func (c *clock) advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.now, c.uptime = c.now.Add(d), c.uptime+d
+}
+
+// set makes the clock wrong: no time passes.
+func (c *clock) set(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
+}
+
+func (c *clock) Uptime() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.uptime
 }
 
 type fixture struct {
@@ -62,7 +76,7 @@ type fixture struct {
 func open(t testing.TB, dir string, change ...func(*Config)) *fixture {
 	t.Helper()
 	c := &clock{now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
-	cfg := Config{Dir: dir, Now: c.Now}
+	cfg := Config{Dir: dir, Now: c.Now, Uptime: c.Uptime}
 	for _, f := range change {
 		f(&cfg)
 	}

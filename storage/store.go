@@ -32,6 +32,9 @@ type Config struct {
 	Failpoint func(site string) error
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
+	// Uptime is how much time has passed since some moment, whatever the
+	// clock was set to meanwhile; nil: since Open.
+	Uptime func() time.Duration
 }
 
 // Store is the replicated state as the rest of the node uses it. All methods
@@ -44,6 +47,7 @@ type Store struct {
 	decoder *zstd.Decoder
 
 	resolved resolved
+	ages     ages
 	cram     offersCRAM
 	signing  signingKeys
 
@@ -69,6 +73,10 @@ func Open(cfg Config) (*Store, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Uptime == nil {
+		opened := time.Now()
+		cfg.Uptime = func() time.Duration { return time.Since(opened) }
 	}
 	s := &Store{cfg: cfg, feed: newFeed(), stop: make(chan struct{})}
 	if err := s.open(); err != nil {
