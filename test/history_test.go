@@ -164,12 +164,13 @@ var flagsModel = porcupine.Model{
 	DescribeState: func(state any) string { return flagsOf(state.(uint)) },
 }
 
-// flagHistory has a history for each message: when one is long, or has so many
-// unknown outcomes that no order of it would be found in time, another is used.
-type flagHistory struct {
-	mu       sync.Mutex
-	messages []*history
-	uid      uint32 // of the last
+// rounds are histories of one register after another: when one is long, or has
+// so many unknown outcomes that no order of it would be found in time, the
+// clients go on with another.
+type rounds[Register comparable] struct {
+	mu        sync.Mutex
+	histories []*history
+	register  Register // of the last
 }
 
 const (
@@ -177,26 +178,44 @@ const (
 	vagueHistory = 5
 )
 
-// current returns the message to change and its history; 0: a new one is wanted.
-func (f *flagHistory) current() (uint32, *history) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.messages) == 0 {
-		return 0, nil
+// current returns the register to change and its history; nil: a new one is wanted.
+func (r *rounds[Register]) current() (register Register, h *history) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.histories) == 0 {
+		return register, nil
 	}
-	h := f.messages[len(f.messages)-1]
+	h = r.histories[len(r.histories)-1]
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.done) >= longHistory || h.unknown >= vagueHistory {
-		return 0, nil
+		return register, nil
 	}
-	return f.uid, h
+	return r.register, h
 }
 
-func (f *flagHistory) begin(uid uint32) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.uid, f.messages = uid, append(f.messages, &history{})
+func (r *rounds[Register]) begin(register Register) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.register, r.histories = register, append(r.histories, &history{})
+}
+
+func (r *rounds[Register]) judge(t testing.TB, name string, model porcupine.Model) {
+	t.Helper()
+	for i, h := range r.histories {
+		judgeHistory(t, fmt.Sprintf("%s %d", name, i), model, h.all())
+	}
+	if len(r.histories) == 0 {
+		t.Errorf("no %s was changed", name)
+	}
+}
+
+func (r *rounds[Register]) summary(name string) string {
+	ops, vague := 0, 0
+	for _, h := range r.histories {
+		ops, vague = ops+len(h.done), vague+h.unknown
+	}
+	return fmt.Sprintf("%d changes and reads of %d %s of which %d unknown", ops, len(r.histories), name, vague)
 }
 
 var flagsLine = regexp.MustCompile(`^\* \d+ FETCH \(UID (\d+) FLAGS \(([^)]*)\)\)`)
@@ -258,24 +277,6 @@ func (tr *trial) changeFlags(l *link, h *history, worker int, uid uint32, in fla
 	return out == done
 }
 
-func (f *flagHistory) judge(t testing.TB) {
-	t.Helper()
-	for i, h := range f.messages {
-		judgeHistory(t, fmt.Sprintf("the flags of message %d", i), flagsModel, h.all())
-	}
-	if len(f.messages) == 0 {
-		t.Error("no flags were changed")
-	}
-}
-
-func (f *flagHistory) summary() string {
-	ops, vague := 0, 0
-	for _, h := range f.messages {
-		ops, vague = ops+len(h.done), vague+h.unknown
-	}
-	return fmt.Sprintf("%d flags changed and read on %d messages of which %d unknown", ops, len(f.messages), vague)
-}
-
 // A quota is a register of one number.
 type quotaInput struct {
 	set   bool
@@ -292,20 +293,20 @@ var quotaModel = porcupine.Model{
 	},
 }
 
-// quotaHistory knows for each node when the last change was asked for that the node acknowledged.
-type quotaHistory struct {
-	history
+// quotaBook knows for each node when the last change was asked for that the node acknowledged.
+type quotaBook struct {
+	rounds[string]
 	wrote map[int]int64
 }
 
-func (q *quotaHistory) lastWrite(node int) (int64, bool) {
+func (q *quotaBook) lastWrite(node int) (int64, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	call, any := q.wrote[node]
 	return call, any
 }
 
-func (q *quotaHistory) acknowledged(node int, call int64) {
+func (q *quotaBook) acknowledged(node int, call int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.wrote == nil {
@@ -317,51 +318,59 @@ func (q *quotaHistory) acknowledged(node int, call int64) {
 // settingQuotas changes and reads the quota of an account by the command line on all nodes.
 func (tr *trial) settingQuotas(worker int) {
 	random := workerRandom(worker)
-	for value := int64(worker) << 40; !tr.over(random); {
+	value := int64(worker) << 40
+	for count := 0; !tr.over(random); {
 		select {
 		case <-tr.ended:
 			return
-		case <-time.After(100 * time.Millisecond): // commands cost more than the rest
+		case <-time.After(50 * time.Millisecond): // commands cost more than the rest
 		}
-		if tr.quotas.vague() {
+		node := random.IntN(len(tr.c.nodes))
+		account, h := tr.quotas.current()
+		if h == nil {
+			count++
+			name := fmt.Sprintf("limited-%d-%d@%s", worker, count, domain)
+			call := tr.now()
+			if _, err := tr.c.nodes[node].try(password, "account", "add", name, "--password-stdin"); err == nil {
+				tr.quotas.acknowledged(node, call)
+				tr.quotas.begin(name)
+			}
 			continue
 		}
-		i := random.IntN(len(tr.c.nodes))
-		args := []string{"account", "quota", "bob@" + domain}
 		in := quotaInput{set: random.IntN(2) == 0}
 		if in.set {
 			value++
 			in.value = value
-			args = append(args, "--size", fmt.Sprint(value))
 		}
-		call := tr.now()
-		after, wrote := tr.quotas.lastWrite(i)
-		var account struct {
-			Quota int64 `json:"quota_bytes"`
-		}
-		text, err := tr.c.nodes[i].try("", args...)
-		ret := tr.now()
-		if err == nil {
-			err = json.Unmarshal(text, &account)
-		}
-		switch {
-		case err != nil && in.set:
-			tr.quotas.add(worker, in, nil, call, forever)
-		case err == nil && in.set:
-			tr.quotas.add(worker, in, nil, call, ret)
-			tr.quotas.acknowledged(i, call)
-			tr.quotas.add(worker, quotaInput{}, account.Quota, call, ret) // a command that changes reads as well
-		case err == nil && wrote:
-			tr.quotas.add(worker, quotaInput{}, account.Quota, after, ret)
-		}
+		tr.setQuota(worker, node, account, h, in)
 	}
 }
 
-// vague reports whether there are as many unknown outcomes as can be judged.
-func (h *history) vague() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.unknown >= 3*vagueHistory
+func (tr *trial) setQuota(worker, node int, address string, h *history, in quotaInput) {
+	args := []string{"account", "quota", address}
+	if in.set {
+		args = append(args, "--size", fmt.Sprint(in.value))
+	}
+	call := tr.now()
+	after, wrote := tr.quotas.lastWrite(node)
+	var account struct {
+		Quota int64 `json:"quota_bytes"`
+	}
+	text, err := tr.c.nodes[node].try("", args...)
+	ret := tr.now()
+	if err == nil {
+		err = json.Unmarshal(text, &account)
+	}
+	switch {
+	case err != nil && in.set && !strings.Contains(err.Error(), "no node runs"):
+		h.add(worker, in, nil, call, forever)
+	case err == nil && in.set:
+		h.add(worker, in, nil, call, ret)
+		tr.quotas.acknowledged(node, call)
+		h.add(worker, quotaInput{}, account.Quota, call, ret) // a command that changes reads as well
+	case err == nil && wrote:
+		h.add(worker, quotaInput{}, account.Quota, after, ret)
+	}
 }
 
 // TestHistories holds the models themselves to what they must refuse.

@@ -36,9 +36,6 @@ func TestNemesis(t *testing.T) {
 		n.stop()
 	}
 	t.Logf("%v; %s", did, tr.summary())
-	if did["kill"] == 0 {
-		t.Error("nothing was done to the nodes")
-	}
 }
 
 // nemesisTime is how long the nemesis plays; `make nemesis` sets it longer.
@@ -101,6 +98,7 @@ func smallDisks(t *testing.T, count int, size string) (dirs []string) {
 func (c *cluster) torment(long time.Duration, clocks []string) map[string]int {
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 3))
 	deeds := c.deeds()
+	var next []string // each once before one again
 	did := map[string]int{}
 	for end := time.Now().Add(long); time.Now().Before(end); {
 		i := random.IntN(len(c.nodes))
@@ -111,7 +109,12 @@ func (c *cluster) torment(long time.Duration, clocks []string) map[string]int {
 			did["clock"]++
 			c.setClock(clocks[random.IntN(len(clocks))], time.Duration(random.IntN(12*3600)-6*3600)*time.Second)
 		}
-		deed := deeds[random.IntN(len(deeds))]
+		if len(next) == 0 {
+			next = slices.Clone(deeds)
+			random.Shuffle(len(next), func(a, b int) { next[a], next[b] = next[b], next[a] })
+		}
+		deed := next[0]
+		next = next[1:]
 		did[deed]++
 		undo := c.harm(deed, i, (i+1+random.IntN(len(c.nodes)-1))%len(c.nodes))
 		time.Sleep(time.Duration(200+random.IntN(2500)) * time.Millisecond)

@@ -38,9 +38,9 @@ type trial struct {
 
 	sent    outbox
 	uids    uidBook
-	flags   flagHistory
+	flags   rounds[uint32] // the registers are UIDs
 	numbers history
-	quotas  quotaHistory
+	quotas  quotaBook
 	parcels parcelBook
 	people  peopleBook
 }
@@ -172,9 +172,9 @@ func (tr *trial) judge() {
 		tr.people.judge(tr.c, i)
 	}
 	tr.uids.judge(t)
-	tr.flags.judge(t)
+	tr.flags.judge(t, "flags of message", flagsModel)
+	tr.quotas.judge(t, "quota of account", quotaModel)
 	judgeHistory(t, "uidnext", numbersModel, tr.numbers.all())
-	judgeHistory(t, "quota", quotaModel, tr.quotas.all())
 }
 
 // dump reads every message of every mailbox on a node: a sorted line for each.
@@ -212,6 +212,6 @@ func firstDifference(a, b []string) string {
 }
 
 func (tr *trial) summary() string {
-	return strings.Join([]string{fmt.Sprintf("%d messages sent", len(tr.sent.all())), tr.flags.summary(), tr.numbers.summary("appended"),
+	return strings.Join([]string{fmt.Sprintf("%d messages sent", len(tr.sent.all())), tr.flags.summary("flags"), tr.numbers.summary("appended"),
 		tr.quotas.summary("quotas"), tr.parcels.summary(), tr.people.summary(), tr.uids.summary()}, ", ")
 }
