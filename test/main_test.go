@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -88,16 +89,27 @@ func newNode(t testing.TB, accounts ...string) *node {
 }
 
 // free is an address on loopback that nobody listens on. A node keeps its
-// addresses when it is restarted, so they are chosen here.
+// addresses when it is restarted, so they are chosen here; from below those that
+// the kernel gives to connections, or one of them could take it meanwhile.
 func free(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, ephemeral, attempts = 10_000, 32_768, 1000
+	for range attempts {
+		port := first + rand.IntN(ephemeral-first)
+		if _, taken := chosen.LoadOrStore(port, true); taken {
+			continue
+		}
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
+
+// chosen are the ports that free has given out.
+var chosen sync.Map
 
 func (n *node) listenFlag() string {
 	var parts []string

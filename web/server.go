@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +37,9 @@ type Config struct {
 	Collectors []prometheus.Collector
 	// TLS is for ServeTLS, and offers h2 and http/1.1; nil: ServeTLS is not to be called.
 	TLS *tls.Config
+	// Challenge answers a certificate authority that proves a name, on any
+	// listener, and reports whether it did. nil: nobody does.
+	Challenge func(http.ResponseWriter, *http.Request) bool
 }
 
 // Server answers HTTP requests.
@@ -106,7 +110,21 @@ func handler(cfg Config, registry *prometheus.Registry) http.Handler {
 		ErrorLog:            slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 		MaxRequestsInFlight: MaxScrapes,
 	})))
-	return mux
+	return challengeFirst(cfg.Challenge, mux)
+}
+
+// challengePath is where an authority looks for an answer (RFC 8555 section 8.3).
+const challengePath = "/.well-known/acme-challenge/"
+
+func challengeFirst(challenge func(http.ResponseWriter, *http.Request) bool, next http.Handler) http.Handler {
+	if challenge == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, challengePath) || !challenge(w, r) {
+			next.ServeHTTP(w, r)
+		}
+	})
 }
 
 // Serve answers the connections of l until Shutdown, and then returns [http.ErrServerClosed].

@@ -16,14 +16,18 @@ import (
 func (c *cli) certificateCommand() *cobra.Command {
 	certificate := group("certificate", "Certificates that clients and other mail servers see")
 	certificate.AddCommand(
-		command("show", "Print the certificate that this node shows, as PEM", 0, 0, c.certificateShow),
+		c.certificateACMECommand(),
+		command("list", "List the certificates there are, and the names that have none, with the reason", 0, 0, c.certificateList),
+		c.certificateObtainCommand(),
+		command("remove NAME", "Forget the certificate of a name, with its key", 1, 1, c.certificateRemove),
+		command("show [NAME]", "Print the certificate that clients get who ask for a name, as PEM", 0, 1, c.certificateShow),
 	)
 	return certificate
 }
 
 // shownCertificate is one that this node shows.
 type shownCertificate struct {
-	Source    string    `json:"source"` // file or self-signed
+	Source    string    `json:"source"` // file, acme or self-signed
 	Names     []string  `json:"names"`
 	Issuer    string    `json:"issuer"`
 	NotBefore time.Time `json:"not_before"`
@@ -33,23 +37,30 @@ type shownCertificate struct {
 	PEM       string    `json:"pem"`        // with its chain, without its key
 }
 
-func (c *cli) certificateShow(cmd *cobra.Command, _ []string) error {
+func (c *cli) certificateShow(cmd *cobra.Command, args []string) error {
 	var shown shownCertificate
-	if err := c.ask(cmd.Context(), "certificate.show", nothing{}, &shown); err != nil {
+	var in named
+	if len(args) > 0 {
+		in.Name = args[0]
+	}
+	if err := c.ask(cmd.Context(), "certificate.show", in, &shown); err != nil {
 		return err
 	}
 	return c.print(shown, func(w io.Writer) { io.WriteString(w, shown.PEM) })
 }
 
-// shownCertificate is what a client that names this host gets.
-func (n *node) shownCertificate(ctx context.Context, _ nothing) (shownCertificate, error) {
-	pair, err := n.certs.named(ctx, n.hostname())
+// shownCertificate is what a client gets that names a host; empty: none.
+func (n *node) shownCertificate(ctx context.Context, in named) (shownCertificate, error) {
+	pair, err := n.certs.named(ctx, in.Name)
 	if err != nil {
 		return shownCertificate{}, err
 	}
-	source := sourceSelfSigned
-	if n.certs.own.Load() != nil {
+	source := sourceACME
+	switch pair {
+	case n.certs.own.Load():
 		source = sourceFile
+	case n.certs.self.Load():
+		source = sourceSelfSigned
 	}
 	return describe(pair, source), nil
 }
@@ -57,6 +68,7 @@ func (n *node) shownCertificate(ctx context.Context, _ nothing) (shownCertificat
 // Where a certificate is from.
 const (
 	sourceFile       = "file"
+	sourceACME       = "acme"
 	sourceSelfSigned = "self-signed"
 )
 

@@ -27,7 +27,7 @@ const (
 
 // certificates are what this node shows in TLS to mail clients, other mail
 // servers and browsers: the certificate of the files, if the settings name any,
-// else the one the cluster has of its own. Connections between nodes have nothing to do
+// else the one that an authority gave the cluster for the name, else its self-signed one. Connections between nodes have nothing to do
 // with it, see identity.
 //
 // Handshakes read what is there; keep looks for newer ones.
@@ -35,19 +35,26 @@ type certificates struct {
 	store     certificateStore
 	log       *slog.Logger
 	cert, key string // files; empty: none
+	host      string // the name of this node, for clients that do not say whom they want
+	// challenge answers an authority that proves a name; nil, nil: it is none. May be nil.
+	challenge func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
 	own  atomic.Pointer[tls.Certificate] // of the files
 	self atomic.Pointer[tls.Certificate] // self-signed, of the state
+	acme atomic.Pointer[namedCertificates]
 
 	mu      sync.Mutex // guards what follows, and refresh
 	seen    [2]fileStamp
 	selfPEM string // what self was made of
+	acmeSum string // and acme
 	problem string // what was last logged, so that it is logged once
 }
 
 // certificateStore is what certificates need of [storage.Store].
 type certificateStore interface {
 	Setting(ctx context.Context, name string) ([]byte, error)
+	CertificateFiles(ctx context.Context, name string) ([]storage.CertificateFile, error)
+	CertificateFile(ctx context.Context, name string) ([]byte, error)
 }
 
 // fileStamp tells two versions of a file apart.
@@ -99,14 +106,24 @@ var cipherSuites = [...]uint16{
 
 // choose is asked in every handshake.
 func (c *certificates) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if c.challenge != nil {
+		if answer, err := c.challenge(hello); answer != nil || err != nil {
+			return answer, err
+		}
+	}
 	return c.named(hello.Context(), hello.ServerName)
 }
 
 // named is the certificate for a server name, which may be empty. It is what
 // tls-server-end-point is computed of (RFC 5929 section 4).
-func (c *certificates) named(ctx context.Context, _ string) (*tls.Certificate, error) {
+func (c *certificates) named(ctx context.Context, name string) (*tls.Certificate, error) {
 	if own := c.own.Load(); own != nil {
 		return own, nil
+	}
+	if acme := c.acme.Load(); acme != nil {
+		if pair := acme.of(name, c.host); pair != nil {
+			return pair, nil
+		}
 	}
 	if self := c.self.Load(); self != nil {
 		return self, nil
@@ -139,7 +156,7 @@ func (c *certificates) refresh(ctx context.Context) {
 	defer cancel()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err := c.refreshSelf(ctx)
+	err := errors.Join(c.refreshSelf(ctx), c.refreshACME(ctx))
 	if c.cert != "" {
 		err = errors.Join(err, c.refreshFiles())
 	}

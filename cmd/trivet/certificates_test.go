@@ -27,6 +27,20 @@ func (s fixedSettings) Setting(_ context.Context, name string) ([]byte, error) {
 	return nil, &storage.Error{Op: "read setting", Kind: storage.KindNotFound}
 }
 
+func (s fixedSettings) CertificateFile(ctx context.Context, name string) ([]byte, error) {
+	return s.Setting(ctx, name)
+}
+
+func (s fixedSettings) CertificateFiles(_ context.Context, folder string) ([]storage.CertificateFile, error) {
+	var files []storage.CertificateFile
+	for name, value := range s {
+		if strings.HasPrefix(name, folder+"/") {
+			files = append(files, storage.CertificateFile{Name: name, Size: int64(len(value))})
+		}
+	}
+	return files, nil
+}
+
 // pairFiles writes a certificate for name and its key into dir.
 func pairFiles(t *testing.T, dir, name string, now time.Time) (cert, key string) {
 	t.Helper()

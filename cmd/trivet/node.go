@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +48,7 @@ type node struct {
 	disk     *diskSpace
 	resolver *dns.Resolver
 	certs    *certificates
+	acme     *acme
 	open     listeners
 	mail     atomic.Pointer[imap.Server] // nil until mailboxes are served
 }
@@ -186,6 +188,8 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 		open.close()
 		return err
 	}
+	n.acme = newACME(n)
+	n.certs.host, n.certs.challenge = strings.ToLower(n.hostname()), n.acme.answerALPN
 	early, err := n.earlyServices(open)
 	if err != nil {
 		open.close()
@@ -208,6 +212,7 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 	}
 	run.start(late)
 	run.wait.Go(func() { n.keepHouse(background) })
+	run.wait.Go(func() { n.keepCertificates(background) })
 	if ctx.Err() == nil && err == nil {
 		n.log.Info("ready", "node", string(n.settings.Node), "listen", open.addresses())
 		onReady()
@@ -249,7 +254,7 @@ func (n *node) earlyServices(open listeners) ([]service, error) {
 	services := []service{{"control", control, controlServer.Serve, controlServer.Shutdown}}
 	n.metrics.watch(n)
 	webServer, err := web.NewServer(web.Config{Logger: n.log, Ready: n.raft.Ready, Collectors: n.metrics.collectors,
-		TLS: n.certs.server("h2", "http/1.1")})
+		TLS: n.certs.server("h2", "http/1.1", protocolALPN), Challenge: n.acme.answerHTTP})
 	if err != nil {
 		control.Close()
 		return nil, err

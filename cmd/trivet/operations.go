@@ -43,7 +43,14 @@ func (n *node) operations() map[string]operation {
 		"cluster.remove":   operationOf(n.removeNode),
 		"cluster.transfer": operationOf(n.transfer),
 		"verify":           operationOf(n.verify),
-		"certificate.show": operationOf(n.shownCertificate),
+
+		"certificate.acme":    operationOf(n.changeACME),
+		"certificate.list":    operationOf(n.listCertificates),
+		"certificate.obtain":  operationOf(n.obtainCertificates),
+		"certificate.remove":  operationOf(n.forgetCertificate),
+		"certificate.show":    operationOf(n.shownCertificate),
+		"certificate.waiting": operationOf(func(context.Context, nothing) ([]challengeRecord, error) { return n.acme.waiting(), nil }),
+
 		"domain.add":       operationOf(n.addDomain),
 		"domain.list":      operationOf(func(ctx context.Context, _ nothing) ([]storage.Domain, error) { return n.store.Domains(ctx) }),
 		"domain.remove":    operationOf(removing(n.store.RemoveDomain)),
