@@ -30,11 +30,11 @@ type zone struct {
 
 func newZone(t *testing.T, records ...string) *zone {
 	t.Helper()
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	z := &zone{address: free(t)}
+	udp, err := net.ListenPacket("udp", z.address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	z := &zone{address: udp.LocalAddr().String()}
 	tcp, err := net.Listen("tcp", z.address)
 	if err != nil {
 		t.Fatal(err)
