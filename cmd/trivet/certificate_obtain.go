@@ -87,6 +87,9 @@ func (c *cli) showWaiting(ctx context.Context) {
 
 // obtainCertificates orders what is asked for, one after the other.
 func (n *node) obtainCertificates(ctx context.Context, in obtainRequest) ([]obtained, error) {
+	if err := n.acme.catchUp(ctx); err != nil { // somebody may have agreed on another node a moment ago
+		return nil, storageError(err)
+	}
 	s, err := n.acmeSettings(ctx)
 	if err != nil {
 		return nil, err
