@@ -26,6 +26,13 @@ type Store interface {
 	DeleteMailbox(ctx context.Context, account int64, name string) error
 	RenameMailbox(ctx context.Context, account int64, from, to string) error
 
+	SharedMailboxes(ctx context.Context, account int64, address string) ([]storage.Shared, error)
+	Grants(ctx context.Context, mailbox int64) ([]storage.Grant, error)
+	SetRights(ctx context.Context, mailbox int64, identifier string, change byte, rights storage.Rights) error
+	Annotations(ctx context.Context, account, mailbox, reader int64) ([]storage.Annotation, error)
+	Annotate(ctx context.Context, account, reader int64, entries []storage.Annotation) error
+	Setting(ctx context.Context, name string) ([]byte, error)
+
 	Select(ctx context.Context, mailbox int64) (storage.View, error)
 	Items(ctx context.Context, mailbox int64, uids []storage.Range, fields storage.Fields, limit int) ([]storage.Item, error)
 	Changes(ctx context.Context, mailbox int64, since uint64) (storage.Changes, error)
@@ -37,6 +44,7 @@ type Store interface {
 
 	Prepare(ctx context.Context, r io.Reader) (*storage.Content, error)
 	Append(ctx context.Context, mailbox int64, c *storage.Content, flags storage.Flags, keywords []string, date time.Time) (storage.Appended, error)
+	AppendAll(ctx context.Context, mailbox int64, messages []storage.NewMessage, replace int64, replaceUID uint32) ([]storage.Appended, error)
 	StoreFlags(ctx context.Context, mailbox int64, change storage.FlagChange) (storage.Stored, error)
 	Copy(ctx context.Context, src int64, uids []storage.Range, dst int64) (storage.Copied, error)
 	Move(ctx context.Context, src int64, uids []storage.Range, dst int64) (storage.Copied, error)
@@ -138,5 +146,6 @@ func (l Limits) preAuth() wire.Limits {
 // loggedIn are those after it. As much as one message is skipped of a refused one, so that a client
 // with LITERAL+ hears NO instead of losing its connection.
 func (l Limits) loggedIn() wire.Limits {
-	return wire.Limits{Line: l.Line, Literal: l.Literal, InMemory: 4 * l.Literal, Discard: l.AppendSize}
+	return wire.Limits{Line: l.Line, Literal: l.Literal, InMemory: 4 * l.Literal, Discard: l.AppendSize,
+		Literals: maxAppendMessages + maxCatenation}
 }

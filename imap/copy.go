@@ -35,13 +35,13 @@ func (s *session) transfer(c *call, do transfer) (storage.Copied, error) {
 		return storage.Copied{}, err
 	}
 	if c.name == "MOVE" || c.name == "UID MOVE" {
-		if err := s.writable(); err != nil {
+		if err := s.writable(storage.RightMark + storage.RightExpunge); err != nil {
 			return storage.Copied{}, err
 		}
 	}
 	ctx, cancel := s.storage()
 	defer cancel()
-	dst, err := s.server.cfg.Store.Mailbox(ctx, s.who.AccountID, name)
+	dst, err := s.find(ctx, name, storage.RightInsert)
 	if err != nil || len(numbers) == 0 {
 		return storage.Copied{}, tryCreate(err)
 	}

@@ -25,18 +25,42 @@ func (s *session) create(c *call) error {
 	}
 	ctx, cancel := s.storage()
 	defer cancel()
-	box, err := s.server.cfg.Store.CreateMailbox(ctx, s.who.AccountID, name, use)
+	at, err := s.placeOf(ctx, name)
+	if err != nil {
+		return err
+	}
+	box, err := s.server.cfg.Store.CreateMailbox(ctx, at.account, at.name, use)
 	if err != nil {
 		return s.useTaken(ctx, name, use, err)
 	}
+	if at.above.ID != 0 {
+		if err := s.inheritRights(ctx, at.above.ID, box.ID); err != nil {
+			return err
+		}
+	}
 	c.code = "MAILBOXID (" + mailboxID(box.ID) + ")" // RFC 8474 section 4.1
-	if box.Name != name && s.rev2() {
+	if box.Name != at.name && s.rev2() {
 		// The name was normalised (RFC 9051 section 6.3.9.7).
 		s.w.Raw("* LIST ()")
 		s.listName(box.Name)
 		s.w.Raw(` ("OLDNAME" (`)
 		s.w.Mailbox(name)
 		s.w.Raw("))\r\n")
+	}
+	return nil
+}
+
+// inheritRights gives a mailbox that was made with somebody else the rights of the one above it, without which whoever
+// made it could not use it (RFC 4314 section 3.1 leaves that to the server).
+func (s *session) inheritRights(ctx context.Context, above, box int64) error {
+	grants, err := s.server.cfg.Store.Grants(ctx, above)
+	if err != nil {
+		return err
+	}
+	for _, g := range grants {
+		if err := s.server.cfg.Store.SetRights(ctx, box, g.Identifier, 0, g.Rights); err != nil {
+			return err
+		}
 	}
 	return nil
 }

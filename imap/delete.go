@@ -14,11 +14,11 @@ func (s *session) delete(c *call) error {
 	}
 	ctx, cancel := s.storage()
 	defer cancel()
-	box, err := s.server.cfg.Store.Mailbox(ctx, s.who.AccountID, name)
+	box, err := s.find(ctx, name, storage.RightDelete)
 	if err != nil {
 		return err
 	}
-	if err := s.server.cfg.Store.DeleteMailbox(ctx, s.who.AccountID, name); err != nil {
+	if err := s.server.cfg.Store.DeleteMailbox(ctx, box.AccountID, box.Name); err != nil {
 		return err
 	}
 	if s.view != nil && s.view.mailbox.ID == box.ID {

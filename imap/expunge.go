@@ -21,7 +21,7 @@ func (s *session) expunge(c *call) error {
 	if err := c.End(); err != nil {
 		return err
 	}
-	if err := s.writable(); err != nil {
+	if err := s.writable(storage.RightExpunge); err != nil {
 		return err
 	}
 	ctx, cancel := s.storage()
@@ -47,10 +47,13 @@ func (s *session) tellModSeq(c *call) error {
 	return err
 }
 
-// writable refuses changes to a mailbox that was opened by EXAMINE.
-func (s *session) writable() error {
+// writable refuses changes to a mailbox that was opened by EXAMINE, or that one has no right to.
+func (s *session) writable(need storage.Rights) error {
 	if s.view.readOnly {
 		return no("CANNOT", "The mailbox is open read-only")
+	}
+	if !s.view.rights.Has(need) {
+		return no("NOPERM", "You may not do that with this mailbox")
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func (s *session) fetch(c *call) error {
 	if numbers, err = s.modifiedNumbers(f.modifiers, set, numbers); err != nil {
 		return err
 	}
-	if f.seen && !s.view.readOnly {
+	if f.seen && !s.view.readOnly && s.view.rights.Has(storage.RightSeen) {
 		if err := s.markSeen(f, numbers); err != nil {
 			return err
 		}

@@ -29,7 +29,7 @@ var verifier = sync.OnceValue(func() storage.Verifier {
 	return v
 })
 
-// fixture is a server on a real store, with an account for ann.
+// fixture is a server on a real store, with an account for ann, and one for bob.
 type fixture struct {
 	t     testing.TB
 	store *storage.Store
@@ -53,6 +53,9 @@ func newFixture(t testing.TB, change func(*Config)) *fixture {
 	}
 	f := &fixture{t: t, store: store}
 	if f.ann, err = store.CreateAccount(ctx, storage.NewAccount{Address: ann, Verifier: verifier()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = store.CreateAccount(ctx, storage.NewAccount{Address: "bob@example.org", Verifier: verifier()}); err != nil {
 		t.Fatal(err)
 	}
 	f.serve(change)

@@ -8,7 +8,8 @@ const (
 	maxIDValue  = 1024
 )
 
-// id answers ID (RFC 2971). What the client says of itself is logged and changes nothing.
+// id answers ID (RFC 2971). What the client says of itself is logged, and changes nothing but which capabilities are
+// withheld from it.
 func (s *session) id(c *call) error {
 	fields, err := idArguments(c)
 	if err != nil {
@@ -17,6 +18,8 @@ func (s *session) id(c *call) error {
 	if len(fields) > 0 {
 		s.log.Debug("imap client", "id", strings.Join(fields, " "))
 	}
+	s.client = strings.Join(fields, " ")
+	s.withhold()
 	s.w.Raw(`* ID ("name" "Trivet"`)
 	if v := s.server.cfg.Version; v != "" {
 		s.w.Raw(` "version" `)

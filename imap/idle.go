@@ -5,15 +5,7 @@ import (
 	"time"
 )
 
-// idleEnd is what the client said to end IDLE.
-type idleEnd struct {
-	done bool
-	err  error
-}
-
-// idle answers IDLE (RFC 2177, RFC 9051 section 6.3.13). A goroutine waits for the client's line while
-// this one tells the client what happens. The two share nothing: the reader belongs to that goroutine
-// until it has answered, everything else to this one.
+// idle answers IDLE (RFC 2177, RFC 9051 section 6.3.13).
 func (s *session) idle(c *call) error {
 	if err := c.End(); err != nil {
 		return err
@@ -22,54 +14,101 @@ func (s *session) idle(c *call) error {
 		return err
 	}
 	s.w.Raw("+ idling\r\n")
-	s.stream.flush = nil
 	s.stream.timeout = s.server.limits.Idle
-	s.stream.waiting.Store(true)
-	end := make(chan idleEnd, 1)
-	go func() {
+	done := false
+	err := s.meanwhile(s.announceIdle, func() error {
 		line, err := s.r.ReadLine()
-		end <- idleEnd{strings.EqualFold(string(line), "DONE"), err}
-	}()
-	e, err := s.announce(end)
+		done = strings.EqualFold(string(line), "DONE")
+		return err
+	})
+	if err == nil && !done && !s.leaving {
+		return bad("Expected DONE")
+	}
+	return err
+}
+
+// meanwhile waits for the client on a goroutine of its own while announce, on this one, tells it what happens. The two share
+// nothing: the reader belongs to that goroutine until it has answered, everything else to this one.
+func (s *session) meanwhile(announce func(ended <-chan error) (error, error), wait func() error) error {
+	s.stream.flush = nil
+	s.stream.waiting.Store(true)
+	ended := make(chan error, 1)
+	go func() { ended <- wait() }()
+	result, err := announce(ended)
 	if err != nil || s.leaving {
 		_ = s.socket.Close() // the connection is over: this ends the read as well
-		<-end
+		<-ended
 	}
 	s.stream.waiting.Store(false)
 	s.stream.flush = s.w.Flush
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case e.err == nil && !e.done && !s.leaving:
-		return bad("Expected DONE")
 	}
-	return e.err
+	return result
 }
 
-// announce tells the client of changes until it ends IDLE or cannot be told any more. Changes that
-// were applied before the first wait are found by the first poll, later ones wake the watch.
-func (s *session) announce(end <-chan idleEnd) (idleEnd, error) {
+// announceIdle tells the client of changes until it ends IDLE or cannot be told any more. Changes that were applied before the
+// first wait are found by the first poll, later ones wake the watch.
+func (s *session) announceIdle(ended <-chan error) (result, err error) {
 	alive := time.NewTicker(s.server.limits.KeepAlive)
 	defer alive.Stop()
 	for {
 		var changed <-chan struct{}
 		if s.view != nil {
 			if err := s.poll(true); err != nil {
-				return idleEnd{}, err
+				return nil, err
 			}
 			changed = s.view.watch.C
 		}
 		if err := s.w.Flush(); err != nil || s.leaving {
-			return idleEnd{}, err
+			return nil, err
 		}
 		select {
-		case e := <-end:
-			return e, nil
+		case result := <-ended:
+			return result, nil
 		case <-changed:
 			s.view.dirty = true
+		case <-s.notified():
+			if err := s.notifyChanges(); err != nil {
+				return nil, err
+			}
 		case <-alive.C:
 			// Keeps the state of NATs on the way, and finds out about peers that are gone.
 			s.untagged("OK", "", "Still here")
 		}
 	}
+}
+
+// announceBetween tells a client that asked by NOTIFY of changes between its commands.
+func (s *session) announceBetween(ended <-chan error) (result, err error) {
+	for {
+		var changed <-chan struct{}
+		if group := s.notify.selected(); s.view != nil && group != nil {
+			if err := s.poll(group.source.kind == "SELECTED"); err != nil {
+				return nil, err
+			}
+			changed = s.view.watch.C
+		}
+		if err := s.w.Flush(); err != nil || s.leaving {
+			return nil, err
+		}
+		select {
+		case result := <-ended:
+			return result, nil
+		case <-changed:
+			s.view.dirty = true
+		case <-s.notified():
+			if err := s.notifyChanges(); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// notified is ready when NOTIFY has something to tell; nil, and so never, without NOTIFY.
+func (s *session) notified() <-chan struct{} {
+	if s.notify == nil {
+		return nil
+	}
+	return s.notify.watch.C
 }

@@ -21,7 +21,10 @@ type listing struct {
 	subscribed, recursive, specialUse bool
 	// Return options. CHILDREN and SPECIAL-USE are always returned.
 	returnSubscribed bool
-	status           []string
+	status           []string // RFC 5819
+	myRights         bool     // RFC 8440
+	metadata         []string // RFC 9590
+	metadataOptions  metadataOptions
 }
 
 // list answers LIST.
@@ -104,6 +107,15 @@ func (s *session) returnOption(l *listing, c *call) {
 	case "STATUS": // RFC 5819
 		c.SP()
 		l.status = s.statusArguments(c)
+	case "MYRIGHTS":
+		l.myRights = true
+	case "METADATA":
+		c.SP()
+		if c.Ahead("(MAXSIZE ") || c.Ahead("(DEPTH ") {
+			l.metadataOptions = metadataOptionList(c)
+			c.SP()
+		}
+		l.metadata = entryNames(c)
 	default:
 		c.Fail("Unknown LIST return option")
 	}
@@ -172,7 +184,26 @@ func (s *session) listResponse(l *listing, names *names, name string) error {
 		s.w.Raw(` ("CHILDINFO" ("SUBSCRIBED"))`)
 	}
 	s.w.CRLF()
-	if exists && l.status != nil {
+	if !exists {
+		return nil
+	}
+	return s.listDetails(l, name, &box)
+}
+
+// listDetails writes what RETURN asked for beside the LIST response of a mailbox.
+func (s *session) listDetails(l *listing, name string, box *listed) error {
+	if l.myRights {
+		s.myRightsResponse(name, box.Rights)
+	}
+	if !box.Rights.Has(storage.RightRead) {
+		return nil
+	}
+	if l.metadata != nil {
+		if _, err := s.metadataResponse(name, box.AccountID, box.ID, l.metadata, l.metadataOptions); err != nil {
+			return err
+		}
+	}
+	if l.status != nil {
 		return s.statusResponse(name, &box.Mailbox, l.status)
 	}
 	return nil

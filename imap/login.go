@@ -37,6 +37,7 @@ func (s *session) welcome(c *call, who auth.Identity) error {
 	s.stream.loginBy = time.Time{}
 	s.r.SetLimits(s.server.limits.loggedIn())
 	s.log.Info("imap login", "tls", s.tls)
+	s.withhold()
 	c.code = "CAPABILITY " + s.capabilities()
 	c.text = "Logged in"
 	return nil

@@ -15,13 +15,6 @@ type names struct {
 	sorted     []string        // existing, subscribed and superior names
 }
 
-// listed is a mailbox as its user may see it.
-type listed struct {
-	storage.Mailbox
-	Owner  string // address of the account it belongs to; empty: one's own
-	Rights storage.Rights
-}
-
 func (s *session) names() (*names, error) {
 	ctx, cancel := s.storage()
 	defer cancel()
@@ -37,6 +30,15 @@ func (s *session) names() (*names, error) {
 	for _, b := range boxes {
 		n.boxes[b.Name] = listed{Mailbox: b, Rights: storage.RightsAll}
 		n.add(b.Name)
+	}
+	shared, err := s.server.cfg.Store.SharedMailboxes(ctx, s.who.AccountID, s.who.Address)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range shared {
+		name := fullName(m.Owner, m.Name)
+		n.boxes[name] = listed{m.Mailbox, m.Owner, m.Rights}
+		n.add(name)
 	}
 	for _, name := range subscriptions {
 		n.subscribed[name] = true

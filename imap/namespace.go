@@ -1,10 +1,10 @@
 package imap
 
-// namespace answers NAMESPACE (RFC 9051 section 6.3.10): there are only one's own mailboxes.
+// namespace answers NAMESPACE (RFC 9051 section 6.3.10).
 func (s *session) namespace(c *call) error {
 	if err := c.End(); err != nil {
 		return err
 	}
-	s.w.Raw("* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n")
+	s.w.Raw("* NAMESPACE ((\"\" \"/\")) ((\"" + othersPrefix + "\" \"/\")) NIL\r\n")
 	return nil
 }

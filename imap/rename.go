@@ -17,7 +17,18 @@ func (s *session) rename(c *call) error {
 	}
 	ctx, cancel := s.storage()
 	defer cancel()
-	err := s.server.cfg.Store.RenameMailbox(ctx, s.who.AccountID, from, to)
+	box, err := s.find(ctx, from, storage.RightDelete)
+	if err != nil {
+		return err
+	}
+	at, err := s.placeOf(ctx, to)
+	switch {
+	case err != nil:
+		return err
+	case at.account != box.AccountID:
+		return no("CANNOT", "A mailbox stays with its owner")
+	}
+	err = s.server.cfg.Store.RenameMailbox(ctx, box.AccountID, box.Name, at.name)
 	if s.view != nil {
 		s.view.dirty = true // INBOX loses its messages
 	}

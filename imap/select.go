@@ -26,12 +26,12 @@ func (s *session) open(c *call, readOnly bool) error {
 	if err != nil {
 		return err
 	}
-	v.readOnly = readOnly
+	v.readOnly = readOnly || permanentFlags(v.rights) == "" && !v.rights.Has(storage.RightExpunge) // RFC 4314 section 5.2
 	s.claimRecent(v)
 	s.view, s.state = v, selected
 	s.selectResponses(firstUnseen)
 	c.code, c.text = "READ-WRITE", c.name+" completed"
-	if readOnly {
+	if v.readOnly {
 		c.code = "READ-ONLY"
 	}
 	return s.resynchronise(k)
@@ -43,17 +43,22 @@ func (s *session) newView(name string) (v *view, firstUnseen uint32, err error) 
 	ctx, cancel := s.storage()
 	defer cancel()
 	store := s.server.cfg.Store
-	box, err := store.Mailbox(ctx, s.who.AccountID, name)
+	box, err := s.find(ctx, name, storage.RightRead)
 	if err != nil {
 		return nil, 0, err
 	}
-	watch := store.Watch(s.who.AccountID, box.ID)
+	watch := store.Watch(box.AccountID, box.ID)
 	got, err := store.Select(ctx, box.ID)
 	if err != nil {
 		watch.Close()
 		return nil, 0, err
 	}
-	return &view{mailbox: got.Mailbox, uids: got.UIDs, modseq: got.Mailbox.HighestModSeq, watch: watch,
+	if box.Owner != "" {
+		name = fullName(box.Owner, box.Name)
+	} else {
+		name = box.Name
+	}
+	return &view{mailbox: got.Mailbox, name: name, rights: box.Rights, uids: got.UIDs, modseq: got.Mailbox.HighestModSeq, watch: watch,
 		keywords: commonKeywords()}, got.FirstUnseen, nil
 }
 
@@ -62,8 +67,7 @@ func (s *session) selectResponses(firstUnseen uint32) {
 	s.flagsAnnouncement()
 	s.w.Raw("* OK [PERMANENTFLAGS (")
 	if !v.readOnly {
-		s.w.Raw(settableFlags)
-		s.w.Raw(` \*`)
+		s.w.Raw(permanentFlags(v.rights))
 	}
 	s.w.Raw(")] Flags that are kept\r\n")
 	s.exists()
@@ -81,7 +85,7 @@ func (s *session) selectResponses(firstUnseen uint32) {
 	s.untagged("OK", "MAILBOXID ("+mailboxID(v.mailbox.ID)+")", "The same under any name") // RFC 8474 section 4.2
 	if s.rev2() {
 		s.w.Raw("* LIST ()")
-		s.listName(v.mailbox.Name)
+		s.listName(v.name)
 		s.w.CRLF()
 	}
 }
@@ -105,7 +109,7 @@ func (s *session) close(c *call) error {
 	v := s.view
 	s.claimArrived()
 	s.deselect()
-	if v.readOnly {
+	if v.readOnly || !v.rights.Has(storage.RightExpunge) {
 		return nil
 	}
 	ctx, cancel := s.storage()

@@ -56,6 +56,8 @@ type session struct {
 	enabled  feature
 	withheld map[string]bool // capabilities, in capitals, that are not on offer
 	view     *view           // the selected mailbox, in state selected
+	notify   *notification   // nil: the client did not ask
+	client   string          // what it calls itself
 	failures int             // failed logins
 	bad      int             // BAD responses since the last good command
 	commands int             // for the log
@@ -140,10 +142,7 @@ func (s *session) next() error {
 	if s.state == notAuthenticated {
 		s.stream.timeout = s.server.limits.PreAuthIdle
 	}
-	s.stream.waiting.Store(true)
-	err := s.r.Wait()
-	s.stream.waiting.Store(false)
-	if err != nil {
+	if err := s.await(); err != nil {
 		return err
 	}
 	s.stream.timeout = s.server.limits.Stall
@@ -152,6 +151,16 @@ func (s *session) next() error {
 		return err
 	}
 	return s.dispatch(d)
+}
+
+// await waits for the first octet of a command. A client that asked to be told is told meanwhile.
+func (s *session) await() error {
+	if s.notify != nil && s.r.Buffered() == 0 {
+		return s.meanwhile(s.announceBetween, s.r.Wait)
+	}
+	s.stream.waiting.Store(true)
+	defer s.stream.waiting.Store(false)
+	return s.r.Wait()
 }
 
 // depart says BYE where the client can make sense of it.
@@ -203,6 +212,7 @@ const (
 
 func (s *session) end() {
 	s.deselect()
+	s.stopNotify()
 	err := s.w.Flush()
 	half, ok := s.stream.conn.(interface{ CloseWrite() error })
 	if s.linger && ok && err == nil && half.CloseWrite() == nil {

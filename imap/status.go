@@ -48,13 +48,11 @@ func (s *session) mailboxStatus(c *call) error {
 	if err := c.End(); err != nil {
 		return err
 	}
-	ctx, cancel := s.storage()
-	defer cancel()
-	box, err := s.server.cfg.Store.Mailbox(ctx, s.who.AccountID, name)
+	box, err := s.lookupMailbox(name, storage.RightRead)
 	if err != nil {
 		return err
 	}
-	return s.statusResponse(box.Name, &box, items)
+	return s.statusResponse(name, &box.Mailbox, items)
 }
 
 // statusArguments reads "(MESSAGES UIDNEXT …)".

@@ -25,11 +25,11 @@ func (s *session) store(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := s.writable(); err != nil {
+	if err := s.writable(""); err != nil {
 		return err
 	}
-	if len(numbers) == 0 {
-		return nil
+	if st.change, err = permittedChange(s.view.rights, st.change); err != nil || len(numbers) == 0 {
+		return err
 	}
 	// What others did before is told first: once our own change is on top of it, it no longer shows.
 	if err := s.poll(false); err != nil {

@@ -2,6 +2,7 @@ package imap
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync/atomic"
@@ -20,10 +21,22 @@ type transport struct {
 	flush   func() error  // nil while another goroutine reads, in IDLE
 	timeout time.Duration // of a read
 	loginBy time.Time     // no read lasts longer; zero once logged in
-	waiting atomic.Bool   // between commands or in IDLE: Shutdown may interrupt
+	// Of COMPRESS; nil: not compressed.
+	inflated io.Reader
+	deflated io.Writer
+
+	waiting atomic.Bool // between commands or in IDLE: Shutdown may interrupt
 }
 
+// Read reads what the client sent, without its compression.
 func (t *transport) Read(p []byte) (int, error) {
+	if t.inflated != nil {
+		return t.inflated.Read(p)
+	}
+	return t.readPlain(p)
+}
+
+func (t *transport) readPlain(p []byte) (int, error) {
 	if t.flush != nil {
 		if err := t.flush(); err != nil {
 			return 0, err
@@ -49,7 +62,15 @@ func (t *transport) Read(p []byte) (int, error) {
 	}
 }
 
+// Write sends, compressed if that was agreed on. Whatever is written can be read by the client at once.
 func (t *transport) Write(p []byte) (int, error) {
+	if t.deflated != nil {
+		return t.deflated.Write(p)
+	}
+	return t.writePlain(p)
+}
+
+func (t *transport) writePlain(p []byte) (int, error) {
 	if err := t.conn.SetWriteDeadline(time.Now().Add(t.server.limits.Output)); err != nil {
 		return 0, err
 	}

@@ -11,7 +11,9 @@ import (
 // view is the selected mailbox as the client knows it.
 type view struct {
 	mailbox      storage.Mailbox // as it was when selected
-	readOnly     bool            // EXAMINE
+	name         string          // as the client names it
+	rights       storage.Rights  // of the client's user
+	readOnly     bool            // EXAMINE, or no right to change anything
 	uids         []uint32        // ascending; uids[n-1] has sequence number n, until EXPUNGE says otherwise
 	gone         []uint32        // of these, ascending: expunged, the client not told yet
 	modseq       uint64          // all changes up to this one are in uids, gone or with the client
@@ -129,6 +131,7 @@ func (s *session) poll(expunge bool) error {
 	v := s.view
 	var changed []storage.Change
 	arrived := false
+	before := v.lastUID()
 	if v.stale() {
 		ctx, cancel := s.storage()
 		defer cancel()
@@ -152,6 +155,9 @@ func (s *session) poll(expunge bool) error {
 	}
 	if arrived {
 		s.exists()
+		if err := s.notifyArrived(before); err != nil {
+			return err
+		}
 	}
 	for i := range changed {
 		s.flagsResponse(&changed[i])
@@ -165,6 +171,22 @@ func uidsChanged(changes []storage.Change) []uint32 {
 		uids[i] = changes[i].UID
 	}
 	return uids
+}
+
+// notifyArrived tells of new messages what NOTIFY asked for (RFC 5465 section 5.1).
+func (s *session) notifyArrived(last uint32) error {
+	group := s.notify.selected()
+	if group == nil || group.fetch == nil {
+		return nil
+	}
+	first, _ := slices.BinarySearch(s.view.uids, last+1)
+	if first == len(s.view.uids) {
+		return nil
+	}
+	f := *group.fetch
+	return s.each([]wire.Range{{Lo: uint32(first + 1), Hi: uint32(len(s.view.uids))}}, f.fields, func(n uint32, it *storage.Item) error {
+		return s.fetchOne(&f, n, it)
+	})
 }
 
 // merge takes changes into the view and returns those of messages the client knows.
