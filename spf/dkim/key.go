@@ -145,8 +145,8 @@ func parseRSA(data []byte) (*rsa.PublicKey, error) {
 	return key, nil
 }
 
-// usable says why the key may not be used for a signature, or nil.
-func (k *PublicKey) usable(algorithm Algorithm) error {
+// Usable says why the key may not be used for a signature, or nil.
+func (k *PublicKey) Usable(algorithm Algorithm) error {
 	switch {
 	case k.Algorithm != algorithm:
 		return fmt.Errorf("the signature is %s, its key is for %s", algorithm, k.Algorithm)
@@ -177,6 +177,18 @@ type PrivateKey struct {
 	Domain   string // in A-labels
 	Selector string
 	Key      crypto.Signer // *rsa.PrivateKey or ed25519.PrivateKey
+}
+
+// Algorithm is what the key signs by.
+func (k PrivateKey) Algorithm() (Algorithm, error) { return algorithmOf(k.Key) }
+
+// Sign returns the signature of the key over data.
+func (k PrivateKey) Sign(data []byte) ([]byte, error) {
+	signature, err := sign(k.Key, data)
+	if err != nil {
+		return nil, fmt.Errorf("sign with %s._domainkey.%s: %w", k.Selector, k.Domain, err)
+	}
+	return signature, nil
 }
 
 // GenerateKey makes a key for algorithm; one of RSA has [DefaultRSABits].

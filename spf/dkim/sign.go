@@ -29,8 +29,8 @@ var oversignedFields = []string{
 // maxSignedKeys is how many fields are signed; an ordinary message has 30.
 const maxSignedKeys = 200
 
-// signedKeys is the list for h=.
-func signedKeys(h Header) []string {
+// SignedKeys is the list for h= of what we sign in h.
+func SignedKeys(h Header) []string {
 	var keys []string
 	for _, name := range signedFields {
 		for range h.All(name) {
@@ -81,10 +81,7 @@ func (s *Signer) Fields(now time.Time) (string, error) {
 	if len(s.header.All("From")) == 0 {
 		return "", errors.New("sign: the message has no From")
 	}
-	keys := signedKeys(s.header)
-	if len(keys) > maxSignedKeys {
-		return "", fmt.Errorf("sign: the message has %d fields to sign, more than %d", len(keys), maxSignedKeys)
-	}
+	keys := SignedKeys(s.header)
 	var out strings.Builder
 	for _, key := range s.keys {
 		tags := []string{"v=1"}
@@ -103,35 +100,32 @@ func (s *Signer) Fields(now time.Time) (string, error) {
 // SignField makes a signature field of that name, with tags of its own in front,
 // over the fields of h named by keys and a body with that relaxed hash.
 func SignField(name string, own []string, key PrivateKey, h Header, keys []string, bodyHash []byte, now time.Time) (Field, error) {
-	algorithm, err := algorithmOf(key.Key)
+	if len(keys) > maxSignedKeys {
+		return "", fmt.Errorf("sign: the message has %d fields to sign, more than %d", len(keys), maxSignedKeys)
+	}
+	algorithm, err := key.Algorithm()
 	if err != nil {
 		return "", err
 	}
 	tags := append(slices.Clone(own), "a="+string(algorithm), "c=relaxed/relaxed", "d="+key.Domain, "s="+key.Selector,
 		"t="+strconv.FormatInt(now.Unix(), 10), "h="+strings.Join(keys, ":"),
 		"bh="+base64.StdEncoding.EncodeToString(bodyHash))
-	unsigned := fold(name, append(tags, "b="))
+	unsigned := Fold(name, append(tags, "b="))
 	s := Signature{Field: unsigned, HeaderKeys: keys, header: Relaxed}
-	signature, err := sign(key.Key, s.signed(h))
+	signature, err := key.Sign(s.signed(h))
 	if err != nil {
-		return "", fmt.Errorf("sign with %s._domainkey.%s: %w", key.Selector, key.Domain, err)
+		return "", err
 	}
-	return fold(name, append(tags, "b="+base64.StdEncoding.EncodeToString(signature))), nil
-}
-
-// Sign returns the signature of key over data, in base64.
-func (k PrivateKey) Sign(data []byte) (string, error) {
-	signature, err := sign(k.Key, data)
-	return base64.StdEncoding.EncodeToString(signature), err
+	return Fold(name, append(tags, "b="+base64.StdEncoding.EncodeToString(signature))), nil
 }
 
 // foldAt is how long a line of a field gets (RFC 5322 section 2.1.1).
 const foldAt = 76
 
-// fold writes a field of tags, each on lines of its own. The value of the last
+// Fold writes a field of tags, each on lines of its own. The value of the last
 // tag, b=, is cut anywhere, others at their colons only: white space within
 // them would be signed.
-func fold(name string, tags []string) Field {
+func Fold(name string, tags []string) Field {
 	var out strings.Builder
 	out.WriteString(name + ":")
 	column := len(name) + 1

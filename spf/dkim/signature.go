@@ -55,12 +55,15 @@ func (s *Signature) readAlgorithm() error {
 	if methods := s.Tags.List("q"); methods != nil && !slices.Contains(methods, "dns/txt") {
 		return errors.New("q= has no method to find the key that is known")
 	}
-	header, body, _ := strings.Cut(s.Tags.Word("c"), "/")
+	if _, given := s.Tags.Get("c"); !given {
+		return nil // simple
+	}
+	header, body, both := strings.Cut(s.Tags.Word("c"), "/")
 	var ok bool
-	if s.header, ok = parseCanonicalization(header); !ok && header != "" {
+	if s.header, ok = parseCanonicalization(header); !ok {
 		return fmt.Errorf("unknown canonicalisation c=%.20q", header)
 	}
-	if s.body, ok = parseCanonicalization(body); !ok && body != "" {
+	if s.body, ok = parseCanonicalization(body); !ok && both {
 		return fmt.Errorf("unknown canonicalisation c=%.20q", body)
 	}
 	return nil
@@ -147,7 +150,7 @@ func (s *Signature) Key(ctx context.Context, r Resolver) (*PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := key.usable(s.Algorithm); err != nil {
+	if err := key.Usable(s.Algorithm); err != nil {
 		return nil, &KeyError{Reason: err.Error()}
 	}
 	return key, nil
