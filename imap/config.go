@@ -66,6 +66,7 @@ type Config struct {
 	Logger  *slog.Logger // nil: nothing is logged
 	Version string       // of the product, for ID; may be empty
 	Limits  Limits
+	Current func() error     // why what is read may be old; nil: it never is
 	Clock   func() time.Time // of internal dates that the client does not give; nil: time.Now
 }
 

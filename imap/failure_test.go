@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"sync/atomic"
@@ -186,4 +187,26 @@ func TestLargeAppendByteForByte(t *testing.T) {
 		t.Errorf("%q %v", got[:3], err)
 	}
 	c.expect(")", "c OK FETCH completed")
+}
+
+// TestSelectOnANodeThatIsBehind: what may be old is marked, and served all the same.
+func TestSelectOnANodeThatIsBehind(t *testing.T) {
+	var behind atomic.Bool
+	f := newFixture(t, func(c *Config) {
+		c.Current = func() error {
+			if behind.Load() {
+				return errors.New("no quorum")
+			}
+			return nil
+		}
+	})
+	f.fill(1)
+	c := f.login()
+	for _, old := range []bool{false, true, false} {
+		behind.Store(old)
+		reply := strings.Join(c.ok("EXAMINE INBOX"), "\n")
+		if marked := strings.Contains(reply, "* NO [UNAVAILABLE] What this node shows may be old"); marked != old {
+			t.Errorf("behind: %v, EXAMINE is answered %q", old, reply)
+		}
+	}
 }

@@ -30,6 +30,7 @@ func (s *session) open(c *call, readOnly bool) error {
 	s.claimRecent(v)
 	s.view, s.state = v, selected
 	s.selectResponses(firstUnseen)
+	s.warnIfOld()
 	c.code, c.text = "READ-WRITE", c.name+" completed"
 	if v.readOnly {
 		c.code = "READ-ONLY"
@@ -60,6 +61,14 @@ func (s *session) newView(name string) (v *view, firstUnseen uint32, err error) 
 	}
 	return &view{mailbox: got.Mailbox, name: name, rights: box.Rights, uids: got.UIDs, modseq: got.Mailbox.HighestModSeq, watch: watch,
 		keywords: commonKeywords()}, got.FirstUnseen, nil
+}
+
+// warnIfOld marks what is read on a node that is not in contact with the others. An untagged NO is a
+// warning: the command succeeds (RFC 9051 section 7.1.2).
+func (s *session) warnIfOld() {
+	if err := s.server.cfg.Current(); err != nil {
+		s.untagged("NO", "UNAVAILABLE", "What this node shows may be old, and changes have to wait: it is not in contact with the others, or catching up")
+	}
 }
 
 func (s *session) selectResponses(firstUnseen uint32) {

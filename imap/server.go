@@ -35,6 +35,9 @@ type Server struct {
 
 // NewServer returns a server that serves nothing yet.
 func NewServer(cfg Config) *Server {
+	if cfg.Current == nil {
+		cfg.Current = func() error { return nil }
+	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
