@@ -84,8 +84,11 @@ func (s *session) Data(io.Reader) error {
 // receive is positive only if the message has come whole and the storage has
 // accepted it for every recipient.
 func (s *session) receive(b *body, now time.Time) *reply {
+	if s.mustSpool() {
+		return s.receiveSpooled(b, now)
+	}
 	ctx, cancel := s.server.ctx, context.CancelFunc(nil)
-	b.open(s.trace(now), s.envelope())
+	b.open(s.trace(now, &posting{sender: s.mail.from, accounts: []int64{0}}), s.envelope())
 	content, err := s.server.cfg.Store.Prepare(ctx, b)
 	if err == nil {
 		defer content.Close()
@@ -100,7 +103,9 @@ func (s *session) receive(b *body, now time.Time) *reply {
 	delivery := storage.Delivery{Content: content, Received: now}
 	b.digest.Sum(delivery.Transaction[:0])
 	for _, r := range s.rcpts {
-		delivery.Recipients = append(delivery.Recipients, r.accounts...)
+		for _, a := range r.to.Accounts {
+			delivery.Recipients = append(delivery.Recipients, a.ID)
+		}
 	}
 	// A duplicate is a retry after a 250 that was lost: it gets its 250 now.
 	if _, err := s.server.cfg.Store.Deliver(ctx, delivery); err != nil {

@@ -19,7 +19,8 @@ const refusalTime = time.Second
 // the limits permit, and puts a [gate] before each.
 type door struct {
 	net.Listener
-	server *Server
+	server      *Server
+	implicitTLS bool
 }
 
 // Accept waits for a connection that may come in.
@@ -31,6 +32,7 @@ func (d *door) Accept() (net.Conn, error) {
 		}
 		g, refusal := d.server.admit(conn)
 		if refusal == nil {
+			g.implicitTLS = d.implicitTLS
 			return g, nil
 		}
 		d.server.turnAway(conn, refusal)

@@ -117,6 +117,20 @@ func (f *fakeStore) Deliver(ctx context.Context, d storage.Delivery) (storage.De
 	return storage.Delivered{MessageID: int64(len(f.messages))}, nil
 }
 
+func (f *fakeStore) Submitted(context.Context, int64, storage.SubmissionLimit) (storage.SubmissionState, error) {
+	return storage.SubmissionState{}, nil
+}
+
+func (f *fakeStore) DKIMKeys(context.Context, string) ([]storage.DKIMKey, error) { return nil, nil }
+
+func (f *fakeStore) Vacation(context.Context, int64) (storage.Vacation, error) {
+	return storage.Vacation{}, nil
+}
+
+func (f *fakeStore) Answered(context.Context, int64, string, time.Time) (bool, error) {
+	return true, nil
+}
+
 func (f *fakeStore) delivered() []fakeMessage {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -28,7 +29,7 @@ import (
 //     last chunk, applies the line limit to chunks, and runs the session on a
 //     second goroutine: chunks are read by [body] too, and go-smtp sees DATA.
 //   - Limits of errors and of command lines are fixed, <postmaster> is refused,
-//     SIZE fails from 2^32 on, AUTH is not limited, parameters are refused
+//     SIZE fails from 2^32 on, AUTH has no limit of tries or lines, parameters are refused
 //     with the wrong codes.
 type gate struct {
 	*wire
@@ -41,6 +42,11 @@ type gate struct {
 	closing bool   // no command is read any more
 	closed  bool
 	errors  int // protocol errors so far
+	logins  int // failed logins so far
+
+	implicitTLS bool      // the handshake comes before the greeting
+	tls         *tls.Conn // nil: none so far
+	greeted     bool
 }
 
 var (
@@ -50,6 +56,9 @@ var (
 	dataCommand  = []byte("DATA\r\n")
 	resetCommand = []byte("RSET\r\n")
 	startTLSLine = []byte("250-STARTTLS\r\n")
+
+	sizeCapability = []byte("250-SIZE")
+	requireTLSLine = []byte("250-REQUIRETLS\r\n")
 )
 
 // Read hands go-smtp one command, or the end of the message it is in. Its only
@@ -134,7 +143,9 @@ func (g *gate) execute(line []byte) []byte {
 	case "STARTTLS":
 		forward, refusal = g.startTLS(arg)
 	case "AUTH":
-		refusal = errNoAuth
+		if refusal = g.authenticate(arg); refusal == nil {
+			return nil
+		}
 	case "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP":
 		forward = append(verb, "\r\n"...) // their arguments have no effect; there is room in line
 	case "GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS":
@@ -170,6 +181,9 @@ func splitCommand(line []byte) (verb, arg []byte, refusal *reply) {
 
 // Write takes a reply line of go-smtp.
 func (g *gate) Write(p []byte) (int, error) {
+	if !g.greeted && !g.greet() {
+		return len(p), nil
+	}
 	last := len(p) < 4 || p[3] != '-' // RFC 5321 section 4.2.1
 	if g.mute {
 		g.mute = !last
@@ -178,8 +192,24 @@ func (g *gate) Write(p []byte) (int, error) {
 	if g.s.tls != nil && bytes.Equal(p, startTLSLine) {
 		return len(p), nil // go-smtp does not know that it is above TLS
 	}
+	if g.s.tls != nil && bytes.HasPrefix(p, sizeCapability) && g.s.submits() {
+		g.write(requireTLSLine) // RFC 8689 section 2: over TLS only, which go-smtp does not see
+	}
 	g.write(p)
 	return len(p), nil
+}
+
+// greet does what comes before the greeting; false: there will be none.
+func (g *gate) greet() bool {
+	g.greeted = true
+	if !g.implicitTLS {
+		return true
+	}
+	if err := g.upgrade(); err != nil {
+		g.handshakeFailed(err)
+		return false
+	}
+	return true
 }
 
 // reply answers a command instead of go-smtp.

@@ -34,6 +34,11 @@ type Limits struct {
 	// for good, so that nobody can try a dictionary. The next one: 421 4.7.0.
 	MaxRefusedRecipients int
 
+	// MaxFailedLogins bounds the failed logins of a session. The last one: 421 4.7.0.
+	MaxFailedLogins int
+	// AuthDelay is how long the answer to a failed login takes.
+	AuthDelay time.Duration
+
 	// MaxConnections bounds the sessions at a time. Over it: 421 4.7.0 instead
 	// of the greeting.
 	MaxConnections int
@@ -78,6 +83,8 @@ func DefaultLimits() Limits {
 		MaxCommandLine:       2048,
 		MaxErrors:            10,
 		MaxRefusedRecipients: 30,
+		MaxFailedLogins:      3,
+		AuthDelay:            time.Second,
 
 		MaxConnections:           1000,
 		MaxConnectionsPerAddress: 100,
@@ -90,6 +97,14 @@ func DefaultLimits() Limits {
 		MinDataRate:      256,
 		DeliverTime:      2 * time.Minute,
 	}
+}
+
+// authTime bounds one attempt to log in, with what the client takes to answer.
+func (l *Limits) authTime() time.Duration {
+	if l.CommandTimeout <= 0 {
+		return time.Hour
+	}
+	return 2 * l.CommandTimeout
 }
 
 // deadline is d from now, or never.

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"errors"
 	"strconv"
 
 	gosmtp "github.com/emersion/go-smtp"
@@ -75,6 +76,10 @@ var kindReplies = map[storage.Kind]*reply{
 
 // failure is the reply to an error of the storage.
 func failure(err error) *reply {
+	var e *storage.Error
+	if errors.As(err, &e) && e.Kind == storage.KindLimited {
+		return answer(450, 4, 7, 1, "You have sent as much as you may in an hour: "+shorten(e.Hint))
+	}
 	if r, ok := kindReplies[storage.KindOf(err)]; ok {
 		return r
 	}

@@ -13,6 +13,7 @@ import (
 
 	gosmtp "github.com/emersion/go-smtp"
 
+	"trivet/auth"
 	"trivet/storage"
 )
 
@@ -30,6 +31,15 @@ type Store interface {
 	Prepare(ctx context.Context, r io.Reader) (*storage.Content, error)
 	// Deliver returns nil when all recipients have the message for good.
 	Deliver(ctx context.Context, d storage.Delivery) (storage.Delivered, error)
+
+	// Submitted returns what an account has submitted in this hour, and may. It
+	// is asked for every MAIL of who has logged in.
+	Submitted(ctx context.Context, account int64, limit storage.SubmissionLimit) (storage.SubmissionState, error)
+	// DKIMKeys returns the keys of a domain; those that are active sign.
+	DKIMKeys(ctx context.Context, domain string) ([]storage.DKIMKey, error)
+	// Vacation and Answered are asked when a recipient has a vacation notice.
+	Vacation(ctx context.Context, account int64) (storage.Vacation, error)
+	Answered(ctx context.Context, account int64, sender string, since time.Time) (bool, error)
 }
 
 // Metrics is told what happens. Its methods are called on the sessions'
@@ -54,13 +64,24 @@ type Config struct {
 	Metrics  Metrics          // nil: nobody is told
 	Clock    func() time.Time // of Received fields and internal dates; nil: time.Now
 
+	// Auth makes this a server for submission (RFC 6409): clients log in, send in
+	// their own names only, to anywhere. nil: for mail from other servers.
+	Auth Authenticator
+	// Submission is how much an account may submit in an hour.
+	Submission storage.SubmissionLimit
+	// SRSKey returns the secret by which rewritten senders are recognised, the
+	// same on all nodes. nil: nothing is forwarded.
+	SRSKey   func(ctx context.Context) ([]byte, error)
+	Node     string // name of this node, for traces
+	SpoolDir string // where large messages wait to be signed; empty: the system's
+
 	// Healthy fails when no mail can be accepted, say for a full disk; MAIL is
 	// then refused, before the client sends a message in vain. nil: always
 	// healthy.
 	Healthy func(context.Context) error
 }
 
-// Server receives mail for local domains. Make it with [New].
+// Server receives mail for local domains, or from local users. Make it with [New].
 type Server struct {
 	cfg    Config
 	log    *slog.Logger
@@ -86,6 +107,9 @@ func New(cfg Config) *Server {
 		cfg.Limits = DefaultLimits()
 	}
 	cfg.Limits.MaxCommandLine = max(cfg.Limits.MaxCommandLine, minCommandLine)
+	if cfg.Auth != nil {
+		cfg.Limits.MaxCommandLine = max(cfg.Limits.MaxCommandLine, maxAuthLine)
+	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = noMetrics{}
 	}
@@ -98,8 +122,9 @@ func New(cfg Config) *Server {
 	if cfg.TLS != nil {
 		s.tls = cfg.TLS.Clone()
 		// Between mail servers tickets save little and link sessions.
-		s.tls.SessionTicketsDisabled = true
+		s.tls.SessionTicketsDisabled = s.tls.SessionTicketsDisabled || cfg.Auth == nil
 		s.tls.MinVersion = max(s.tls.MinVersion, tls.VersionTLS12)
+		s.tls = auth.RecordCertificate(s.tls)
 	}
 	s.goSMTP = s.newGoSMTP()
 	return s
@@ -115,13 +140,20 @@ func (s *Server) newGoSMTP() *gosmtp.Server {
 	g.MaxLineLength = 0
 	g.EnableSMTPUTF8 = true
 	g.TLSConfig = s.tls
+	g.AllowInsecureAuth = true // the mechanisms know what they need
+	g.EnableDSN = s.cfg.Auth != nil
 	g.ErrorLog = goSMTPLog{s.log}
 	return g
 }
 
 // Serve accepts connections until l fails or Shutdown is called; it then
 // returns nil. It may be called for several listeners.
-func (s *Server) Serve(l net.Listener) error {
+func (s *Server) Serve(l net.Listener) error { return s.serve(l, false) }
+
+// ServeTLS is Serve where TLS begins with the connection (RFC 8314 section 3.3).
+func (s *Server) ServeTLS(l net.Listener) error { return s.serve(l, true) }
+
+func (s *Server) serve(l net.Listener, implicitTLS bool) error {
 	s.mu.Lock()
 	draining := s.draining
 	if !draining {
@@ -131,7 +163,7 @@ func (s *Server) Serve(l net.Listener) error {
 	if draining {
 		return l.Close()
 	}
-	err := s.goSMTP.Serve(&door{Listener: l, server: s})
+	err := s.goSMTP.Serve(&door{Listener: l, server: s, implicitTLS: implicitTLS})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.listeners, l)

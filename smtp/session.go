@@ -10,6 +10,9 @@ import (
 	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
+
+	"trivet/auth"
+	"trivet/storage"
 )
 
 // session is what is known of one client. Its methods of upper case are the
@@ -21,6 +24,7 @@ type session struct {
 	remote netip.Addr // zero if the network is not IP
 	ends   time.Time  // no command is read after it; zero: never
 	tls    *tls.ConnectionState
+	who    auth.Identity // zero: nobody has logged in
 
 	helo     string // as the client named itself; empty before EHLO and after STARTTLS
 	extended bool   // by EHLO, not HELO
@@ -32,12 +36,16 @@ type session struct {
 	messages    int         // transactions so far, for their ids
 	refusals    int         // recipients refused for good in this session
 	transaction string      // id of the open transaction
+	mayAddress  int64       // recipients that may still be submitted in this hour
 }
 
 // recipient is one that was accepted.
 type recipient struct {
 	path     path
-	accounts []int64
+	to       storage.Recipient
+	notify   storage.Notify
+	original string // ORCPT
+	returned bool   // a failure of what was forwarded comes back
 }
 
 var (
@@ -62,6 +70,9 @@ func address(a net.Addr) netip.Addr {
 }
 
 func (s *session) inTransaction() bool { return s.accepted }
+
+// submits reports whether this is a session of a user, not of another server.
+func (s *session) submits() bool { return s.server.cfg.Auth != nil }
 
 // begin opens a transaction.
 func (s *session) begin() {

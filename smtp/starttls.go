@@ -1,8 +1,9 @@
 package smtp
 
 import (
-	"crypto/tls"
 	"log/slog"
+
+	"trivet/auth"
 )
 
 // startTLS puts TLS under the session (RFC 3207). go-smtp would put it above
@@ -21,21 +22,26 @@ func (g *gate) startTLS(arg []byte) ([]byte, *reply) {
 	g.skip(len(g.input()))
 	g.reply(answer(220, 2, 0, 0, "Ready to start TLS"))
 	if err := g.upgrade(); err != nil {
-		g.s.server.log.LogAttrs(g.s.server.ctx, slog.LevelInfo, "TLS handshake failed",
-			slog.String("session", g.s.id), slog.String("remote", g.s.remote.String()), slog.Any("error", err))
-		g.closing = true
+		g.handshakeFailed(err)
 		return nil, nil
 	}
-	// The client has to start again (section 4.2).
-	g.s.helo, g.mute = "", true
+	// The client has to start again, and log in again (section 4.2).
+	g.s.helo, g.s.who, g.mute = "", auth.Identity{}, true
 	return resetCommand, nil
+}
+
+// handshakeFailed ends the session: nothing more can be said.
+func (g *gate) handshakeFailed(err error) {
+	g.s.server.log.LogAttrs(g.s.server.ctx, slog.LevelInfo, "TLS handshake failed",
+		slog.String("session", g.s.id), slog.String("remote", g.s.remote.String()), slog.Any("error", err))
+	g.closing, g.werr = true, err
 }
 
 func (g *gate) upgrade() error {
 	if err := g.flush(); err != nil {
 		return err
 	}
-	conn := tls.Server(g.conn, g.s.server.tls)
+	conn := auth.ServerTLS(g.conn, g.s.server.tls)
 	if err := g.conn.SetDeadline(deadline(g.limits.HandshakeTimeout)); err != nil {
 		return err
 	}
@@ -43,7 +49,7 @@ func (g *gate) upgrade() error {
 		return err
 	}
 	state := conn.ConnectionState()
-	g.s.tls = &state
+	g.s.tls, g.tls = &state, conn
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.conn = conn

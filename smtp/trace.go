@@ -10,11 +10,17 @@ import (
 // section 4.4). A Return-Path that the message has already stays where it is,
 // below ours: section 4.4 permits to remove it, but what the sender signed and
 // what the recipient reads are then no longer the same octets.
-func (s *session) trace(now time.Time) []byte {
+//
+// Return-Path is for those who have the message here; those elsewhere get theirs
+// from the system that delivers to them.
+func (s *session) trace(now time.Time, post *posting) []byte {
 	b := make([]byte, 0, 512)
-	b = append(b, "Return-Path: <"...)
-	b = append(b, s.mail.from.String()...)
-	b = append(b, ">\r\nReceived: from "...)
+	if len(post.accounts) > 0 {
+		b = append(b, "Return-Path: <"...)
+		b = append(b, post.sender.String()...)
+		b = append(b, ">\r\n"...)
+	}
+	b = append(b, "Received: from "...)
 	b = append(b, s.helo...)
 	b = append(b, " ("...)
 	b = appendLiteral(b, s.remote)
@@ -62,6 +68,9 @@ func (s *session) protocol() string {
 	}
 	if s.tls != nil && name != "SMTP" {
 		name += "S"
+	}
+	if s.who.AccountID != 0 && name != "SMTP" {
+		name += "A"
 	}
 	return name
 }

@@ -1,0 +1,279 @@
+package smtp
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"trivet/spf/dkim"
+	"trivet/storage"
+)
+
+// posting is one form of a message that is stored and sent on: the message
+// itself, or what the members of a group or the target of a forward get of it.
+type posting struct {
+	key      string // tells the postings of a transaction apart; empty: the message itself
+	sender   path   // reverse path
+	fields   []byte // in front of the header
+	signers  []string
+	accounts []int64
+	outbound []storage.OutboundRecipient
+}
+
+func (p *posting) goesNowhere() bool { return len(p.accounts) == 0 && len(p.outbound) == 0 }
+
+// parcel is a message that has come whole, on its way to be stored.
+type parcel struct {
+	spool  *spool
+	header []byte // without its empty line; repaired, if it was submitted
+	offset int64  // where the body begins in spool
+	id     [sha256.Size]byte
+	now    time.Time
+	author []string // the domain of From that signs, if it was submitted
+}
+
+// mustSpool reports whether the message is needed more than once.
+func (s *session) mustSpool() bool {
+	if s.submits() {
+		return true
+	}
+	for _, r := range s.rcpts {
+		if len(r.to.Groups) > 0 || len(r.to.Remote) > 0 || len(r.to.Away) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// receiveSpooled is receive for a message that is needed more than once.
+func (s *session) receiveSpooled(b *body, now time.Time) *reply {
+	b.open(nil, s.envelope())
+	sp := &spool{dir: s.server.cfg.SpoolDir}
+	defer sp.Close()
+	_, err := io.Copy(sp, b)
+	if r := b.outcome(err); r != nil {
+		return r
+	}
+	p := &parcel{spool: sp, offset: b.header, now: now}
+	b.digest.Sum(p.id[:0])
+	header, err := sp.first(b.header)
+	if err != nil {
+		return errTemporary
+	}
+	p.header = withoutEmptyLine(header)
+	if s.submits() {
+		if r := s.repair(p); r != nil {
+			return r
+		}
+	}
+	postings, r := s.postings(p)
+	if r != nil {
+		return r
+	}
+	return s.deliverAll(p, postings)
+}
+
+func withoutEmptyLine(header []byte) []byte {
+	if string(header) == "\r\n" {
+		return nil
+	}
+	if bytes.HasSuffix(header, []byte("\r\n\r\n")) {
+		return header[:len(header)-2]
+	}
+	return header
+}
+
+// repair makes a submitted message fit to be sent. One without a Message-ID is
+// never taken for a repetition of another.
+func (s *session) repair(p *parcel) *reply {
+	d, r := s.compose(p.header, p.now)
+	if r != nil {
+		return r
+	}
+	if !d.seen["Message-ID"] {
+		p.id = derived(p.id, s.transaction)
+	}
+	p.header = d.header()
+	from := d.from[0]
+	if domain, err := storage.CanonicalDomain(from[strings.LastIndexByte(from, '@')+1:]); err == nil {
+		p.author = []string{domain}
+	}
+	return nil
+}
+
+// derived is the id of a part of a transaction, equal for its repetition.
+func derived(id [sha256.Size]byte, key string) [sha256.Size]byte {
+	return sha256.Sum256(append(id[:], key...))
+}
+
+// postings are what is to be stored of a message, the message itself first.
+func (s *session) postings(p *parcel) ([]posting, *reply) {
+	own := posting{sender: s.mail.from, signers: p.author}
+	var others []posting
+	for _, r := range s.rcpts {
+		for _, a := range r.to.Accounts {
+			own.accounts = append(own.accounts, a.ID)
+		}
+		if s.submits() {
+			own.outbound = append(own.outbound, r.outbound()...)
+			continue
+		}
+		if len(r.to.Remote) > 0 {
+			forward, refusal := s.forwarding(p, r)
+			if refusal != nil {
+				return nil, refusal
+			}
+			others = append(others, forward)
+		}
+	}
+	for _, g := range s.groups() {
+		expansion, refusal := s.expansion(p, g)
+		if refusal != nil {
+			return nil, refusal
+		}
+		others = append(others, expansion)
+	}
+	if own.goesNowhere() {
+		return others, nil
+	}
+	return append([]posting{own}, others...), nil
+}
+
+// groups are those among the recipients, each once.
+func (s *session) groups() []storage.Group {
+	var groups []storage.Group
+	seen := map[string]bool{}
+	for _, r := range s.rcpts {
+		for _, g := range r.to.Groups {
+			if !seen[g.Address] {
+				seen[g.Address] = true
+				groups = append(groups, g)
+			}
+		}
+	}
+	return groups
+}
+
+// deliverAll stores all postings. Each is a transaction of its own; where one
+// fails the client is told to come again, and those before it are recognised.
+func (s *session) deliverAll(p *parcel, postings []posting) *reply {
+	ctx, cancel := s.server.ctx, context.CancelFunc(func() {})
+	if d := s.server.cfg.Limits.DeliverTime; d > 0 {
+		ctx, cancel = context.WithTimeout(ctx, d)
+	}
+	defer cancel()
+	counted := s.submission()
+	for i := range postings {
+		if r := s.deliverOne(ctx, p, &postings[i], counted); r != nil {
+			return r
+		}
+		counted = nil
+	}
+	s.answerAway(ctx, p)
+	return answer(250, 2, 0, 0, "Ok: id="+s.transaction)
+}
+
+func (s *session) deliverOne(ctx context.Context, p *parcel, post *posting, counted *storage.Submission) *reply {
+	prefix := s.trace(p.now, post)
+	signatures, err := s.signatures(ctx, p, post)
+	if err != nil {
+		s.server.log.LogAttrs(ctx, slog.LevelError, "message not signed", slog.String("id", s.transaction), slog.Any("error", err))
+		return errTemporary
+	}
+	content, err := s.server.cfg.Store.Prepare(ctx, io.MultiReader(bytes.NewReader(prefix), strings.NewReader(signatures), p.read(post)))
+	if err != nil {
+		return failure(err)
+	}
+	defer content.Close()
+	d := storage.Delivery{Transaction: p.id, Content: content, Received: p.now, Recipients: post.accounts, Submission: counted}
+	if post.key != "" {
+		d.Transaction = derived(p.id, post.key)
+	}
+	if len(post.outbound) > 0 {
+		d.Outbound = s.outbound(p, post)
+	}
+	if s.submits() || d.Outbound != nil {
+		d.Trail = s.trail(post)
+	}
+	if _, err := s.server.cfg.Store.Deliver(ctx, d); err != nil {
+		return failure(err)
+	}
+	return nil
+}
+
+// read gives what is stored below the trace fields and signatures.
+func (p *parcel) read(post *posting) io.Reader {
+	return io.MultiReader(bytes.NewReader(post.fields), bytes.NewReader(p.header), strings.NewReader("\r\n"), p.spool.from(p.offset))
+}
+
+// signatures signs a posting with the active keys of its domains (RFC 6376).
+func (s *session) signatures(ctx context.Context, p *parcel, post *posting) (string, error) {
+	var keys []dkim.PrivateKey
+	for _, domain := range post.signers {
+		known, err := s.server.cfg.Store.DKIMKeys(ctx, domain)
+		if storage.KindOf(err) == storage.KindNotFound && err != nil {
+			continue // not a domain of ours
+		}
+		if err != nil {
+			return "", err
+		}
+		for _, k := range known {
+			if k.State == storage.DKIMActive {
+				keys = append(keys, dkim.PrivateKey{Domain: k.Domain, Selector: k.Selector, Key: k.Private})
+			}
+		}
+	}
+	if len(keys) == 0 {
+		return "", nil
+	}
+	signer, err := dkim.NewSigner(keys, 0)
+	if err != nil {
+		return "", fmt.Errorf("sign: %w", err)
+	}
+	if _, err := io.Copy(signer, p.read(post)); err != nil {
+		return "", fmt.Errorf("sign: %w", err)
+	}
+	return signer.Fields(p.now)
+}
+
+// outbound is the part of a posting for other systems.
+func (s *session) outbound(p *parcel, post *posting) *storage.Outbound {
+	o := &storage.Outbound{EightBit: p.spool.eight, RequireTLS: s.mail.requireTLS, Recipients: post.outbound,
+		EnvelopeID: s.mail.envelopeID, Return: s.mail.ret}
+	if post.sender != (path{}) {
+		o.Sender = post.sender.String()
+	}
+	if s.submits() {
+		o.Account = s.who.AccountID
+	}
+	o.UTF8 = s.mail.utf8 && (!isASCII(string(p.header)) || !isASCII(o.Sender))
+	for _, r := range post.outbound {
+		o.UTF8 = o.UTF8 || !isASCII(r.Address)
+	}
+	return o
+}
+
+// trail is how the message came, for `trivet trace`.
+func (s *session) trail(post *posting) *storage.Trail {
+	t := &storage.Trail{ID: s.transaction, Node: s.server.cfg.Node, Remote: s.remote.String(), Via: s.protocol()}
+	if post.sender != (path{}) {
+		t.Sender = post.sender.String()
+	}
+	if s.who.Address != "" {
+		t.Via += " " + s.who.Address
+	}
+	return t
+}
+
+// submission is what the message counts against; nil: nothing.
+func (s *session) submission() *storage.Submission {
+	if !s.submits() {
+		return nil
+	}
+	return &storage.Submission{Account: s.who.AccountID, Recipients: int64(len(s.rcpts)), Limit: s.server.cfg.Submission}
+}

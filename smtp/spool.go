@@ -1,0 +1,81 @@
+package smtp
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+)
+
+// spoolMemory is how much of a message is kept in memory, in octets; what is
+// more goes to a file.
+const spoolMemory = 256 << 10
+
+// spool keeps a message that has to be read more than once: to be signed, or to
+// be stored in several forms.
+type spool struct {
+	dir   string // where the file is made; empty: the system's
+	head  []byte
+	file  *os.File // nil: all is in head
+	size  int64
+	eight bool // it has octets above 127
+}
+
+// Write implements io.Writer.
+func (s *spool) Write(p []byte) (int, error) {
+	for _, c := range p {
+		if c > 0x7f {
+			s.eight = true
+			break
+		}
+	}
+	s.size += int64(len(p))
+	if s.file == nil && len(s.head)+len(p) <= spoolMemory {
+		s.head = append(s.head, p...)
+		return len(p), nil
+	}
+	if s.file == nil {
+		if err := s.open(); err != nil {
+			return 0, err
+		}
+	}
+	return s.file.Write(p)
+}
+
+// open makes the file, without a name: it is gone with the process.
+func (s *spool) open() (err error) {
+	if s.file, err = os.CreateTemp(s.dir, "smtp-*"); err != nil {
+		return fmt.Errorf("spool message: %w", err)
+	}
+	return os.Remove(s.file.Name())
+}
+
+// from reads the message from an offset on.
+func (s *spool) from(offset int64) io.Reader {
+	if s.file == nil {
+		return bytes.NewReader(s.head[offset:])
+	}
+	memory := int64(len(s.head))
+	rest := io.NewSectionReader(s.file, max(0, offset-memory), s.size-max(memory, offset))
+	if offset >= memory {
+		return rest
+	}
+	return io.MultiReader(bytes.NewReader(s.head[offset:]), rest)
+}
+
+// first reads the first n octets.
+func (s *spool) first(n int64) ([]byte, error) {
+	if n <= int64(len(s.head)) {
+		return s.head[:n], nil
+	}
+	b := make([]byte, n)
+	_, err := io.ReadFull(s.from(0), b)
+	return b, err
+}
+
+// Close throws the message away.
+func (s *spool) Close() {
+	if s.file != nil {
+		s.file.Close() // it has no name
+	}
+}
