@@ -71,7 +71,7 @@ func benchmark(b *testing.B, addr string, send func(*testing.B, net.Conn, *bufio
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 }
 
-func expectCode(b *testing.B, r *bufio.Reader, code string) {
+func expectCode(b testing.TB, r *bufio.Reader, code string) {
 	line, err := r.ReadSlice('\n')
 	if err != nil || string(line[:3]) != code {
 		b.Errorf("got %q, %v; want %s", line, err, code)

@@ -1,4 +1,6 @@
-// Package smtp receives mail for local domains: the MX side of RFC 5321.
+// Package smtp receives mail for local domains, the MX side of RFC 5321, and takes
+// mail from users for anywhere, the submission of RFC 6409. A [Server] does one of
+// the two: with an [Authenticator] it is for users.
 //
 // Five types carry it.
 //
@@ -43,8 +45,24 @@
 // with SMTPUTF8. A message need not end with CRLF in BDAT. Header and body are
 // kept as they came; Return-Path and Received go in front.
 //
-// AUTH is not offered: there is nothing to guess here. BINARYMIME, DSN and
-// REQUIRETLS are not either: they are promises about sending on.
+// From other servers AUTH is not taken: there is nothing to guess. BINARYMIME, DSN
+// and REQUIRETLS are not either: they are promises about sending on.
+//
+// # Users
+//
+// A user logs in before MAIL, in their own TLS session or from this machine; the
+// gate answers AUTH itself. The reverse path and every author in From is the
+// account's own address, or the message is refused. Then a draft is made of its
+// header: what only servers say goes, what is missing comes, two of what may be
+// once are refused. A message is a parcel from here on, read once and kept in a
+// spool, and stored as one or more postings: itself, signed, for its recipients
+// here and elsewhere in one command; a copy for the members of each group; and for
+// who is away, an answer. From other servers, too, a message is spooled when it is
+// stored in more than one form.
+//
+// Each posting has a transaction id of its own, derived from that of the message:
+// where the second of two fails, the client is told to come again, and the first
+// is recognised.
 //
 // # Limits
 //

@@ -12,7 +12,11 @@ import (
 
 // The names of listeners.
 const (
-	listenSMTP    = "smtp"
+	listenSMTP = "smtp"
+
+	listenSubmission  = "submission"
+	listenSubmissions = "submissions"
+
 	listenIMAP    = "imap"
 	listenIMAPS   = "imaps"
 	listenHTTP    = "http"
@@ -21,10 +25,10 @@ const (
 )
 
 // listenNames are all names of the command line contract.
-var listenNames = [...]string{listenSMTP, "submission", "submissions", listenIMAP, listenIMAPS, listenHTTP, listenHTTPS, "sql", listenCluster}
+var listenNames = [...]string{listenSMTP, listenSubmission, listenSubmissions, listenIMAP, listenIMAPS, listenHTTP, listenHTTPS, "sql", listenCluster}
 
 // served are the names behind which this release has a server.
-var served = [...]string{listenSMTP, listenIMAP, listenIMAPS, listenHTTP, listenHTTPS, listenCluster}
+var served = [...]string{listenSMTP, listenSubmission, listenSubmissions, listenIMAP, listenIMAPS, listenHTTP, listenHTTPS, listenCluster}
 
 // listenMap is what --listen says: an address by name. A name left out is not opened.
 type listenMap map[string]string

@@ -277,9 +277,8 @@ func (n *node) mailServices(open listeners) ([]service, error) {
 	authenticator := auth.NewAuthenticator(n.store, auth.Config{Secret: key, Now: n.now, Throttle: n.settings.loginThrottle(), Observe: n.metrics.login})
 	imapServer := imap.NewServer(imap.Config{Store: n.store, Auth: authenticator, TLS: n.certs.server(), Logger: n.log, Version: release, Limits: n.settings.imapLimits(), Clock: n.now, Current: n.raft.Ready})
 	n.mail.Store(imapServer)
-	smtpServer := smtp.New(smtp.Config{Hostname: n.hostname(), Store: n.store, Logger: n.log, TLS: n.certs.exchange(),
-		Limits: n.settings.smtpLimits(), Metrics: n.metrics, Healthy: n.healthy, Clock: n.now})
-	var services []service
+	smtpServer := smtp.New(n.smtpConfig())
+	services := n.submissionServices(open, authenticator)
 	if l := open[listenIMAP]; l != nil {
 		services = append(services, service{listenIMAP, l, imapServer.Serve, imapServer.Shutdown})
 	}

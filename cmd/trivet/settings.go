@@ -48,6 +48,8 @@ type settings struct {
 	SMTPConnectionsPerAddress number
 	SMTPErrors                number
 	SMTPRefusedRecipients     number
+	SubmissionMessages        number
+	SubmissionRecipients      number
 	IMAPConnections           number
 	IMAPConnectionsPerAddress number
 	IMAPFailedLogins          number
@@ -70,7 +72,7 @@ const (
 func defaultSettings() settings {
 	limits := smtp.DefaultLimits()
 	return settings{
-		Listen:          listenMap{listenSMTP: ":25", listenIMAP: ":143", listenIMAPS: ":993", listenHTTP: ":80", listenHTTPS: ":443"},
+		Listen:          listenMap{listenSMTP: ":25", listenSubmission: ":587", listenSubmissions: ":465", listenIMAP: ":143", listenIMAPS: ":993", listenHTTP: ":80", listenHTTPS: ":443"},
 		LogLevel:        "info",
 		LogFormat:       "text",
 		DiskReserve:     defaultDiskReserve,
@@ -86,6 +88,8 @@ func defaultSettings() settings {
 		SMTPConnectionsPerAddress: number(limits.MaxConnectionsPerAddress),
 		SMTPErrors:                number(limits.MaxErrors),
 		SMTPRefusedRecipients:     number(limits.MaxRefusedRecipients),
+		SubmissionMessages:        defaultSubmissionMessages,
+		SubmissionRecipients:      defaultSubmissionRecipients,
 		IMAPConnections:           imap.DefaultConnections,
 		IMAPConnectionsPerAddress: imap.DefaultConnectionsPerAddress,
 		IMAPFailedLogins:          imap.DefaultAuthFailures,
@@ -114,7 +118,7 @@ func (s *settings) keys() []key {
 		{keyNode, "name of this node in its cluster; fixed by setup", &s.Node},
 		{"hostname", "name by which this node calls itself to others", &s.Hostname},
 		{"cluster-address", "HOST or HOST:PORT at which the other nodes reach this one", &s.ClusterAddress},
-		{keyListen, "listeners to open: smtp, imap, imaps, http, https, cluster; a name left out is not opened, port 0 picks a free one", &s.Listen},
+		{keyListen, "listeners to open: smtp, submission, submissions, imap, imaps, http, https, cluster; a name left out is not opened, port 0 picks a free one", &s.Listen},
 		{"tls-cert", "PEM file of a certificate and its chain, read again when it changes; without it the cluster's own", &s.TLSCert},
 		{"tls-key", "PEM file of its key", &s.TLSKey},
 		{"log-level", "least level that is logged: debug, info, warn or error", &s.LogLevel},
@@ -133,6 +137,8 @@ func (s *settings) keys() []key {
 		{"smtp-connections-per-address", "most SMTP connections at once from one address; 0: any number", &s.SMTPConnectionsPerAddress},
 		{"smtp-errors", "most malformed commands of an SMTP session; 0: any number", &s.SMTPErrors},
 		{"smtp-refused-recipients", "most unknown recipients of an SMTP session; 0: any number", &s.SMTPRefusedRecipients},
+		{"submission-messages", "most messages an account may send in an hour; 0: any number", &s.SubmissionMessages},
+		{"submission-recipients", "most recipients an account may address in an hour; 0: any number", &s.SubmissionRecipients},
 		{"imap-connections", "most IMAP connections at once; 0: any number", &s.IMAPConnections},
 		{"imap-connections-per-address", "most IMAP connections at once from one address; 0: any number", &s.IMAPConnectionsPerAddress},
 		{"imap-failed-logins", "failed logins after which an IMAP connection is closed; 0: any number", &s.IMAPFailedLogins},

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+
+	"trivet/auth"
+	"trivet/smtp"
+	"trivet/storage"
+)
+
+// settingSRSKey is the name under which the nodes share the secret of rewritten
+// senders.
+const settingSRSKey = "srs.key"
+
+// Limits of what an account may submit in an hour, unless it has its own.
+const (
+	defaultSubmissionMessages   = 500
+	defaultSubmissionRecipients = 1000
+)
+
+// smtpConfig is what both SMTP servers have in common.
+func (n *node) smtpConfig() smtp.Config {
+	return smtp.Config{Hostname: n.hostname(), Store: n.store, Logger: n.log, TLS: n.certs.exchange(), Limits: n.settings.smtpLimits(),
+		Metrics: n.metrics, Healthy: n.healthy, Clock: n.now, SRSKey: n.srsKey, Node: string(n.settings.Node)}
+}
+
+// submissionServer takes mail from users who log in.
+func (n *node) submissionServer(authenticator *auth.Authenticator) *smtp.Server {
+	c := n.smtpConfig()
+	c.TLS = n.certs.server()
+	c.Auth = authenticator
+	c.Submission = storage.SubmissionLimit{Messages: int64(n.settings.SubmissionMessages), Recipients: int64(n.settings.SubmissionRecipients)}
+	return smtp.New(c)
+}
+
+// submissionServices are the two listeners of submission: STARTTLS, and TLS at once.
+func (n *node) submissionServices(open listeners, authenticator *auth.Authenticator) []service {
+	var services []service
+	server := n.submissionServer(authenticator)
+	if l := open[listenSubmission]; l != nil {
+		services = append(services, service{listenSubmission, l, server.Serve, server.Shutdown})
+	}
+	if l := open[listenSubmissions]; l != nil {
+		services = append(services, service{listenSubmissions, l, server.ServeTLS, server.Shutdown})
+	}
+	return services
+}
+
+// srsKey returns the secret of rewritten senders, and makes it when mail is
+// forwarded for the first time.
+func (n *node) srsKey(ctx context.Context) ([]byte, error) {
+	key, err := n.store.Setting(ctx, settingSRSKey)
+	if storage.KindOf(err) != storage.KindNotFound || err == nil {
+		return key, err
+	}
+	if err := n.store.SetSetting(ctx, settingSRSKey, auth.NewSecret()); err != nil {
+		return nil, err
+	}
+	return n.store.Setting(ctx, settingSRSKey)
+}
