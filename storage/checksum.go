@@ -32,6 +32,7 @@ var checksumTables = [...]struct{ name, order string }{
 	{"submission_count", "account_id"}, {"submission_limit", "account_id"}, {"ban", "network"}, {"good_login", "network, account_id"},
 	{"pack", "id"}, {"part", "hash, n"}, {"request", `"index"`}, {"setting", "name"}, {"subscription", "account_id, name"},
 	{"event", "trail, id"}, {"queue_destination", "domain"}, {"queue_lease", "token"}, {"queue_message", "id"}, {"queue_recipient", "id"},
+	{"route", "domain"}, {"sts_policy", "domain"}, {"tls_result", "day, domain, policy_type, policy, result, host, address"},
 	{"trail", "id"}, {"trail_address", "address, trail"},
 }
 

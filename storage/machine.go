@@ -44,6 +44,7 @@ type Machine struct {
 	directory   atomic.Uint64 // grows with every change of domains, accounts and aliases
 	written     atomic.Int64  // octets since the last checkpoint, roughly
 	checkpoint  chan struct{} // wakes the checkpointer
+	queued      chan struct{} // wakes whoever sends: see Store.QueueChanged
 	audits      audits
 }
 
@@ -120,6 +121,12 @@ func (m *Machine) applyBatch(entries []Entry) ([][]byte, error) {
 		m.directory.Add(1)
 	}
 	m.feed.publish(b.touched)
+	if b.queue {
+		select {
+		case m.queued <- struct{}{}:
+		default:
+		}
+	}
 	if m.written.Add(b.written) > checkpointBytes {
 		select {
 		case m.checkpoint <- struct{}{}:
@@ -139,6 +146,7 @@ type batch struct {
 	kept    uint64 // the last command that was not refused
 
 	directory  bool // domains, accounts or aliases changed
+	queue      bool // there may be something to send
 	savepoints bool // each command gets one, so that a refused one can be undone by itself
 }
 
@@ -229,6 +237,7 @@ func (b *batch) savepoint(sql string) error {
 func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
 	b.directory = b.directory || c.kind.ofDirectory()
 	b.kept, b.level = e.Index, t.level
+	b.queue = b.queue || c.kind == kindDispatch || c.kind == kindChangeQueue || c.kind == kindRecord
 	answer, err := encodeAnswer(value)
 	if err != nil {
 		return nil, err
@@ -478,4 +487,8 @@ var appliers = map[kind]applier{
 	kindRevokeLease: apply(applyRevokeLease),
 	kindChangeQueue: apply(applyChangeQueue),
 	kindForgetQueue: apply(applyForgetQueue),
+	kindSetRoute:    apply(applySetRoute),
+	kindKeepPolicy:  apply(applyKeepPolicy),
+	kindCountTLS:    apply(applyCountTLS),
+	kindForgetTLS:   apply(applyForgetTLS),
 }

@@ -107,7 +107,8 @@ func (s *Store) open() error {
 	if err != nil {
 		return err
 	}
-	s.machine = &Machine{readers: s.cfg.Readers, feed: s.feed, log: s.cfg.Logger, failpoint: s.cfg.Failpoint, checkpoint: make(chan struct{}, 1)}
+	s.machine = &Machine{readers: s.cfg.Readers, feed: s.feed, log: s.cfg.Logger, failpoint: s.cfg.Failpoint, checkpoint: make(chan struct{}, 1),
+		queued: make(chan struct{}, 1)}
 	return s.machine.use(f)
 }
 
