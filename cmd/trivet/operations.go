@@ -42,6 +42,13 @@ func (n *node) operations() map[string]operation {
 		"cluster.invite":   operationOf(n.invite),
 		"cluster.remove":   operationOf(n.removeNode),
 		"cluster.transfer": operationOf(n.transfer),
+		"queue.list":       operationOf(n.listQueue),
+		"queue.show":       operationOf(n.showQueue),
+		"queue.change":     operationOf(n.changeQueueHere),
+		"trace":            operationOf(func(ctx context.Context, in named) ([]storage.Traced, error) { return n.store.Trace(ctx, in.Name) }),
+		"route.set":        operationOf(n.setRoute),
+		"route.list":       operationOf(func(ctx context.Context, _ nothing) ([]storage.QueueRoute, error) { return n.store.Routes(ctx) }),
+		"route.remove":     operationOf(removing(n.store.RemoveRoute)),
 		"verify":           operationOf(n.verify),
 
 		"certificate.acme":    operationOf(n.changeACME),
