@@ -13,6 +13,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"zombiezen.com/go/sqlite"
+
+	"trivet/storage/database"
 )
 
 // DefaultPackBytes is the size at which a pack is sealed, unless said otherwise.
@@ -30,6 +32,9 @@ type Config struct {
 	// Failpoint is called at each of [Sites]; what it returns becomes
 	// that step's error. nil: no faults.
 	Failpoint func(site string) error
+	// SQL bounds what a client of the users' databases can cost; zero fields are
+	// the defaults.
+	SQL SQLLimits
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 	// Uptime is how much time has passed since some moment, whatever the
@@ -48,6 +53,7 @@ type Store struct {
 
 	resolved resolved
 	ages     ages
+	sql      sqlRoom
 	cram     offersCRAM
 	signing  signingKeys
 
@@ -78,7 +84,7 @@ func Open(cfg Config) (*Store, error) {
 		opened := time.Now()
 		cfg.Uptime = func() time.Duration { return time.Since(opened) }
 	}
-	s := &Store{cfg: cfg, feed: newFeed(), stop: make(chan struct{})}
+	s := &Store{cfg: cfg, sql: sqlRoom{engine: database.NewEngine(cfg.SQL, nil), open: map[int64]*sqlHost{}}, feed: newFeed(), stop: make(chan struct{})}
 	if err := s.open(); err != nil {
 		s.closeFiles()
 		return nil, &Error{Op: "open the state in " + cfg.Dir, Err: err, Kind: openKind(err)}
@@ -108,7 +114,7 @@ func (s *Store) open() error {
 		return err
 	}
 	s.machine = &Machine{readers: s.cfg.Readers, feed: s.feed, log: s.cfg.Logger, failpoint: s.cfg.Failpoint, checkpoint: make(chan struct{}, 1),
-		queued: make(chan struct{}, 1)}
+		queued: make(chan struct{}, 1), replaced: s.databasesReplaced}
 	return s.machine.use(f)
 }
 
@@ -122,6 +128,7 @@ func (s *Store) Attach(log Log) { s.log.Store(&log) }
 // running are waited for.
 func (s *Store) Close() error {
 	close(s.stop)
+	s.closeDatabases()
 	s.closed.Wait()
 	s.machine.audits.running.Wait()
 	return s.closeFiles()

@@ -27,6 +27,9 @@ type File struct {
 // ErrVersion: the effect was computed on another version of the file.
 var ErrVersion = errors.New("the effect was computed on another version of the database")
 
+// ImageBytes is the size of what [Image] returns.
+const ImageBytes = pageSize
+
 // Image returns the content of a new database: one page.
 func Image() ([]byte, error) {
 	o := newOverlay(NewBudget(0))
@@ -145,6 +148,13 @@ func (f *File) Apply(index, base uint64, encoded []byte) error {
 	e, err := DecodeEffect(encoded)
 	if err != nil {
 		return err
+	}
+	if f.began && f.pages != f.before.pages {
+		// Within a transaction sqlite_dbpage does not find pages that were added.
+		// What is committed here is in the log, and is left out when it comes again.
+		if err := f.Commit(); err != nil {
+			return err
+		}
 	}
 	if !f.began {
 		if err := f.c.exec("BEGIN IMMEDIATE"); err != nil {
