@@ -60,12 +60,14 @@ func (n *node) operations() map[string]operation {
 
 		"domain.add":       operationOf(n.addDomain),
 		"domain.list":      operationOf(func(ctx context.Context, _ nothing) ([]storage.Domain, error) { return n.store.Domains(ctx) }),
+		"domain.set":       operationOf(n.setDomain),
 		"domain.remove":    operationOf(removing(n.store.RemoveDomain)),
 		"domain.dns":       operationOf(n.domainRecords),
 		"account.add":      operationOf(n.store.CreateAccount),
 		"account.list":     operationOf(func(ctx context.Context, _ nothing) ([]storage.Account, error) { return n.store.Accounts(ctx) }),
 		"account.remove":   operationOf(removing(n.store.RemoveAccount)),
 		"account.password": operationOf(n.setPassword),
+		"account.limit":    operationOf(n.limitAccount),
 		"account.salt":     operationOf(n.saltOf),
 		"password.add":     operationOf(n.addAppPassword),
 		"password.list":    operationOf(n.listAppPasswords),
@@ -78,7 +80,9 @@ func (n *node) operations() map[string]operation {
 		"alias.list":   operationOf(func(ctx context.Context, _ nothing) ([]storage.Alias, error) { return n.store.Aliases(ctx) }),
 		"alias.remove": operationOf(removing(n.store.RemoveAlias)),
 	}
-	maps.Copy(operations, n.dkimOperations())
+	for _, more := range []map[string]operation{n.dkimOperations(), n.groupOperations(), n.forwardOperations(), n.vacationOperations()} {
+		maps.Copy(operations, more)
+	}
 	return operations
 }
 
