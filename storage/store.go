@@ -15,6 +15,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"trivet/storage/database"
+	"trivet/storage/search"
 )
 
 // DefaultPackBytes is the size at which a pack is sealed, unless said otherwise.
@@ -29,6 +30,9 @@ type Config struct {
 	Readers int
 	// PackBytes is the size at which a pack is sealed; 0: [DefaultPackBytes].
 	PackBytes int64
+	// SearchSettle is how long a new message may wait before it is in the search
+	// index; 0: search.DefaultSettle.
+	SearchSettle time.Duration
 	// Failpoint is called at each of [Sites]; what it returns becomes
 	// that step's error. nil: no faults.
 	Failpoint func(site string) error
@@ -49,6 +53,7 @@ type Store struct {
 	machine *Machine
 	feed    *feed
 	intake  *intake
+	index   *search.Index
 	decoder *zstd.Decoder
 
 	resolved resolved
@@ -90,6 +95,8 @@ func Open(cfg Config) (*Store, error) {
 		return nil, &Error{Op: "open the state in " + cfg.Dir, Err: err, Kind: openKind(err)}
 	}
 	s.closed.Go(s.checkpointer)
+	s.index = s.newIndex()
+	s.closed.Go(s.runIndex)
 	return s, nil
 }
 
