@@ -52,15 +52,14 @@ func untilAudit(entries []Entry) (n int, audit bool) {
 // startAudit digests the state as it is now. The caller holds mu. That it
 // cannot be done is no error of the command: others may still compare.
 func (m *Machine) startAudit(index uint64) {
-	c, databases, err := m.frozen()
+	c, err := m.frozen()
 	if err != nil {
 		m.log.Warn("audit not done", "index", index, "error", err)
 		return
 	}
 	m.audits.running.Go(func() {
 		defer c.close()
-		defer databases.close()
-		sum, err := checksum(context.Background(), c, databases)
+		sum, err := checksum(context.Background(), c)
 		if err != nil {
 			m.log.Warn("audit not done", "index", index, "error", err)
 			return
@@ -70,25 +69,20 @@ func (m *Machine) startAudit(index uint64) {
 	})
 }
 
-// frozen returns a connection that sees mail.db as of now, and the users'
-// databases as of then. The caller holds mu.
-func (m *Machine) frozen() (*conn, frozenDatabases, error) {
+// frozen returns a connection that sees mail.db as of now.
+func (m *Machine) frozen() (*conn, error) {
 	c, err := openReader(mailFile(m.files.dir))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if _, err = c.exec("BEGIN"); err == nil {
 		_, err = c.row("SELECT 1 FROM applied", nil)
 	}
-	var databases frozenDatabases
-	if err == nil {
-		databases, err = m.freezeDatabases()
-	}
 	if err != nil {
 		c.close()
-		return nil, nil, err
+		return nil, err
 	}
-	return c, databases, nil
+	return c, nil
 }
 
 func (a *audits) keep(index uint64, sum Checksum) {

@@ -47,8 +47,7 @@ func (m *Machine) copyWAL() error {
 		m.mu.Unlock()
 		return err
 	}
-	changed, _ := m.files.databases.changed()
-	paths := append(append(m.files.packs.unsynced(), changed...), mailFile(m.files.dir))
+	paths := append(m.files.packs.unsynced(), mailFile(m.files.dir))
 	m.mu.Unlock()
 	for _, p := range paths {
 		if err := checkpointBeside(p); err != nil {
@@ -64,9 +63,6 @@ func (m *Machine) copyWAL() error {
 		if _, err := c.checkpoint(); err != nil {
 			return err
 		}
-	}
-	if err := m.files.databases.checkpoint(); err != nil {
-		return err
 	}
 	return m.fail("storage.checkpoint.after")
 }

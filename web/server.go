@@ -40,6 +40,8 @@ type Config struct {
 	// Challenge answers a certificate authority that proves a name, on any
 	// listener, and reports whether it did. nil: nobody does.
 	Challenge func(http.ResponseWriter, *http.Request) bool
+	// Directory is what hosted domains offer; nil: nobody is told.
+	Directory Directory
 }
 
 // Server answers HTTP requests.
@@ -110,6 +112,9 @@ func handler(cfg Config, registry *prometheus.Registry) http.Handler {
 		ErrorLog:            slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 		MaxRequestsInFlight: MaxScrapes,
 	})))
+	if cfg.Directory != nil {
+		(&discovery{cfg.Directory}).routes(mux)
+	}
 	return challengeFirst(cfg.Challenge, mux)
 }
 

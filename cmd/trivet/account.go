@@ -19,7 +19,6 @@ func (c *cli) accountCommand() *cobra.Command {
 		c.appPasswordCommand(),
 		c.accountDisableCommand(),
 		c.accountQuotaCommand(),
-		c.accountLimitCommand(),
 	)
 	return account
 }

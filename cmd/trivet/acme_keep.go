@@ -81,7 +81,7 @@ func (n *node) orderDue(ctx context.Context) error {
 			return err
 		}
 		if got != nil && !due(got, time.Now()) || time.Now().Before(n.acmeProblem(ctx, name).next()) ||
-			n.elsewhere(ctx, name, n.addressesOf(ctx, hosts)) != "" {
+			n.elsewhere(ctx, name, addressesOf(ctx, n.resolver, hosts)) != "" {
 			continue
 		}
 		if n.raft.Status().Role != raft.RoleLeader || ctx.Err() != nil {
@@ -165,7 +165,7 @@ func (n *node) certificateNames(ctx context.Context, s acmeSettings) ([]certific
 	if err != nil {
 		return nil, err
 	}
-	ours := n.addressesOf(ctx, hosts)
+	ours := addressesOf(ctx, n.resolver, hosts)
 	var out []certificateName
 	for _, name := range names {
 		why := n.elsewhere(ctx, name, ours)
@@ -174,13 +174,18 @@ func (n *node) certificateNames(ctx context.Context, s acmeSettings) ([]certific
 	return out, nil
 }
 
+// addressLookup is the part of the DNS that has addresses.
+type addressLookup interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
 // addressesOf is where the cluster is: what its nodes say, and what the DNS
 // says of their names, which is all that is known behind a translated address.
-func (n *node) addressesOf(ctx context.Context, hosts []host) []netip.Addr {
+func addressesOf(ctx context.Context, dns addressLookup, hosts []host) []netip.Addr {
 	var all []netip.Addr
 	for _, h := range hosts {
 		all = append(all, h.Addresses...)
-		if found, err := n.resolver.LookupNetIP(ctx, "ip", h.Name); err == nil {
+		if found, err := dns.LookupNetIP(ctx, "ip", h.Name); err == nil {
 			all = append(all, found...)
 		}
 	}

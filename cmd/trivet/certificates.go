@@ -135,6 +135,23 @@ func (c *certificates) named(ctx context.Context, name string) (*tls.Certificate
 	return nil, errors.New("this node has no certificate yet")
 }
 
+// standing is the hash of the key that a name is shown with, and whether others
+// accept its certificate: whether a path leads from it to a root of the system.
+func (c *certificates) standing(name string) (key string, trusted bool) {
+	pair, err := c.named(context.Background(), name)
+	if err != nil {
+		return "", false
+	}
+	intermediates := x509.NewCertPool()
+	for _, der := range pair.Certificate[1:] {
+		if chained, err := x509.ParseCertificate(der); err == nil {
+			intermediates.AddCert(chained)
+		}
+	}
+	_, err = pair.Leaf.Verify(x509.VerifyOptions{DNSName: name, Intermediates: intermediates})
+	return keyHash(pair.Leaf), err == nil
+}
+
 // keep looks for newer certificates until ctx ends.
 func (c *certificates) keep(ctx context.Context) {
 	tick := time.NewTicker(certificatesPoll)

@@ -127,7 +127,8 @@ func (c *cli) prepareDemo(ctx context.Context, s *settings, admin demoAccount) e
 		return err
 	}
 	s.Node = newNodeID()
-	return c.prepare(ctx, storage.NewAccount{Address: admin.Address, Name: admin.Name, Admin: true, Verifier: verifier}, demoDomain, *s)
+	_, err = c.prepare(ctx, storage.NewAccount{Address: admin.Address, Name: admin.Name, Admin: true, Verifier: verifier}, demoDomain, *s)
+	return err
 }
 
 func (n *node) addDemoAccount(ctx context.Context, a demoAccount) error {

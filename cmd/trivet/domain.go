@@ -14,9 +14,9 @@ func (c *cli) domainCommand() *cobra.Command {
 	domain.AddCommand(
 		command("add DOMAIN", "Host a domain; its postmaster@ and abuse@ go to the first administrator", 1, 1, c.domainAdd),
 		command("list", "List the hosted domains", 0, 0, c.domainList),
-		c.domainSetCommand(),
 		command("remove DOMAIN", "Stop hosting a domain that has no accounts and aliases left", 1, 1, c.domainRemove),
-		command("dns DOMAIN", "Print the DNS records to publish for a domain", 1, 1, c.domainDNS),
+		c.domainDNSCommand(),
+		c.domainCheckCommand(),
 		c.dkimCommand(),
 	)
 	return domain
@@ -50,7 +50,7 @@ func (c *cli) domainList(cmd *cobra.Command, _ []string) error {
 	}
 	return c.print(domains, func(w io.Writer) {
 		for _, d := range domains {
-			fmt.Fprintln(w, d.Name+domainText(d))
+			fmt.Fprintln(w, d.Name)
 		}
 	})
 }
@@ -70,20 +70,4 @@ func (c *cli) remove(cmd *cobra.Command, operation string, in named) error {
 		return err
 	}
 	return c.print(out, line("%s is removed", out.Removed))
-}
-
-func (c *cli) domainDNS(cmd *cobra.Command, args []string) error {
-	in, err := domainArgument(args[0])
-	if err != nil {
-		return err
-	}
-	var records []record
-	if err := c.ask(cmd.Context(), "domain.dns", in, &records); err != nil {
-		return err
-	}
-	out := struct {
-		Domain  string   `json:"domain"`
-		Records []record `json:"records"`
-	}{in.Name, records}
-	return c.print(out, zoneFile(records))
 }

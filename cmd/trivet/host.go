@@ -20,11 +20,17 @@ type host struct {
 	Node      string       `json:"node"`
 	Name      string       `json:"name"`      // of the host
 	Addresses []netip.Addr `json:"addresses"` // public ones, as far as it can tell
+	Key       string       `json:"key"`       // SHA-256 of the public key of the certificate it shows for its name, hexadecimal
+	Trusted   bool         `json:"trusted"`   // others accept that certificate
 }
 
 // self is this node.
 func (n *node) self() host {
-	return host{Node: string(n.settings.Node), Name: strings.ToLower(n.hostname()), Addresses: publicAddresses()}
+	h := host{Node: string(n.settings.Node), Name: strings.ToLower(n.hostname()), Addresses: publicAddresses()}
+	if n.certs != nil {
+		h.Key, h.Trusted = n.certs.standing(h.Name)
+	}
+	return h
 }
 
 // publishHost keeps what the others know of this node up to date.

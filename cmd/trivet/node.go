@@ -212,7 +212,6 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 	}
 	run.start(late)
 	run.wait.Go(func() { n.keepHouse(background) })
-	run.wait.Go(func() { n.send(background) })
 	run.wait.Go(func() { n.keepCertificates(background) })
 	if ctx.Err() == nil && err == nil {
 		n.log.Info("ready", "node", string(n.settings.Node), "listen", open.addresses())
@@ -255,7 +254,7 @@ func (n *node) earlyServices(open listeners) ([]service, error) {
 	services := []service{{"control", control, controlServer.Serve, controlServer.Shutdown}}
 	n.metrics.watch(n)
 	webServer, err := web.NewServer(web.Config{Logger: n.log, Ready: n.raft.Ready, Collectors: n.metrics.collectors,
-		TLS: n.certs.server("h2", "http/1.1", protocolALPN), Challenge: n.acme.answerHTTP})
+		TLS: n.certs.server("h2", "http/1.1", protocolALPN), Challenge: n.acme.answerHTTP, Directory: n.services})
 	if err != nil {
 		control.Close()
 		return nil, err

@@ -61,7 +61,7 @@ func (i installation) text(w io.Writer, dataFlag string) {
 		fmt.Fprintf(w, "password (shown only now): %s\n", i.Password)
 	}
 	fmt.Fprintf(w, "\nPublish these DNS records:\n\n")
-	zoneFile(i.Records)(w)
+	zoneFile(i.Domain, i.Records)(w)
 	fmt.Fprintf(w, "\nThen run: trivet serve%s\n", dataFlag)
 }
 
@@ -89,11 +89,12 @@ func (c *cli) setup(ctx context.Context, admin string, s settings, fromStdin boo
 	if s.Hostname == "" {
 		s.Hostname = text("mail." + domain)
 	}
-	if err := c.prepare(ctx, storage.NewAccount{Address: admin, Admin: true, Verifier: verifier}, domain, s); err != nil {
+	records, err := c.prepare(ctx, storage.NewAccount{Address: admin, Admin: true, Verifier: verifier}, domain, s)
+	if err != nil {
 		return installation{}, fmt.Errorf("set up %s: %w", c.dir, err)
 	}
 	return installation{Data: string(c.dir), Node: string(s.Node), Hostname: string(s.Hostname), Domain: domain, Address: admin,
-		Password: password, Records: records(domain, string(s.Hostname), publicAddresses())}, nil
+		Password: password, Records: records}, nil
 }
 
 // newNodeID names a node: never the same twice.
@@ -103,8 +104,12 @@ func newNodeID() text {
 	return text("n-" + hex.EncodeToString(random[:]))
 }
 
-func (c *cli) prepare(ctx context.Context, admin storage.NewAccount, domain string, s settings) error {
-	return c.dir.install(s, func(partial dataDir) error { return firstState(ctx, partial, admin, domain, s) })
+func (c *cli) prepare(ctx context.Context, admin storage.NewAccount, domain string, s settings) (records []record, err error) {
+	err = c.dir.install(s, func(partial dataDir) (err error) {
+		records, err = firstState(ctx, partial, admin, domain, s)
+		return err
+	})
+	return records, err
 }
 
 // install makes the content of an empty data folder in a folder inside of it and
@@ -139,15 +144,16 @@ func (d dataDir) install(s settings, make func(partial dataDir) error) error {
 	return syncDir(filepath.Dir(filepath.Clean(string(d))))
 }
 
-// firstState makes a cluster of one and writes the first decisions into it.
-func firstState(ctx context.Context, dir dataDir, admin storage.NewAccount, domain string, s settings) error {
+// firstState makes a cluster of one, writes the first decisions into it, and
+// returns what to publish for the domain.
+func firstState(ctx context.Context, dir dataDir, admin storage.NewAccount, domain string, s settings) (records []record, err error) {
 	log := slog.New(slog.DiscardHandler)
 	if err := raft.Bootstrap(raftConfig(dir, s, log, nil)); err != nil {
-		return err
+		return nil, err
 	}
 	n, err := openNode(dir, s, log, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	patience, cancel := context.WithTimeout(ctx, setupPatience)
 	defer cancel()
@@ -157,7 +163,13 @@ func firstState(ctx context.Context, dir dataDir, admin storage.NewAccount, doma
 	if err == nil {
 		err = n.firstDecisions(patience, admin, domain)
 	}
-	return errors.Join(err, n.close())
+	if err == nil {
+		n.certs, err = newCertificates(n.store, s, log)
+	}
+	if err == nil {
+		records, err = n.domainRecords(patience, named{Name: domain})
+	}
+	return records, errors.Join(err, n.close())
 }
 
 func (n *node) firstDecisions(ctx context.Context, admin storage.NewAccount, domain string) error {
