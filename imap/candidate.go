@@ -3,7 +3,6 @@ package imap
 import (
 	"errors"
 	"io"
-	"strings"
 	"time"
 
 	"trivet/storage"
@@ -66,19 +65,7 @@ func (c *candidate) cc() string { return addresses(c.parsedEnvelope().Cc) }
 
 func (c *candidate) bcc() string { return addresses(c.parsedEnvelope().Bcc) }
 
-// addresses are as a header shows them, so that a name and an address in one search string match.
-func addresses(list []message.Address) string {
-	var b strings.Builder
-	for _, a := range list {
-		b.WriteString(a.Name)
-		b.WriteString(" <")
-		b.WriteString(a.Mailbox)
-		b.WriteByte('@')
-		b.WriteString(a.Host)
-		b.WriteString(">, ")
-	}
-	return b.String()
-}
+func addresses(list []message.Address) string { return storage.SearchAddressText(list) }
 
 // open makes octets and root ready, and reports whether there is anything to look at.
 func (c *candidate) open() bool {
@@ -100,9 +87,9 @@ func (c *candidate) open() bool {
 	return err == nil
 }
 
-// headerOf reads a part's header, or the first 2 MiB of it.
+// headerOf reads a part's header, or as much of it as is searched.
 func (c *candidate) headerOf(p *message.Part) []byte {
-	buf := make([]byte, min(p.BodyOffset-p.HeaderOffset, maxHeaderRead))
+	buf := make([]byte, min(p.BodyOffset-p.HeaderOffset, storage.MaxSearchHeader))
 	if _, err := c.octets.ReadAt(buf, p.HeaderOffset); err != nil && !errors.Is(err, io.EOF) {
 		c.fail(err)
 	}
@@ -164,11 +151,8 @@ func (c *candidate) inPart(p *message.Part, needle string) bool {
 		return found
 	}
 	// As somebody reads it: without tags, with entities.
-	return contains(message.TextFromHTML(c.decodedText(p), maxHTMLText), needle)
+	return contains(message.TextFromHTML(c.decodedText(p), storage.MaxSearchHTML), needle)
 }
-
-// maxHTMLText bounds the text taken from one HTML part, in octets.
-const maxHTMLText = 1 << 20
 
 func (c *candidate) decodedText(p *message.Part) io.Reader {
 	return message.DecodeText(p, io.NewSectionReader(c.octets, p.BodyOffset, p.BodySize))

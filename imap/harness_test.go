@@ -41,7 +41,7 @@ type fixture struct {
 // newFixture starts a server on 127.0.0.1; change may alter its configuration.
 func newFixture(t testing.TB, change func(*Config)) *fixture {
 	t.Helper()
-	store, err := storage.Open(storage.Config{Dir: t.TempDir()})
+	store, err := storage.Open(storage.Config{Dir: t.TempDir(), SearchSettle: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"trivet/imap/wire"
 	"trivet/storage"
+	"trivet/storage/message"
 )
 
 // cost is what evaluating a criterion needs, in ascending order of effort.
@@ -29,6 +30,8 @@ type criterion struct {
 	cost cost
 	test func(*candidate) bool
 	all  []criterion // of a conjunction
+	// index rules out messages without reading them; empty: it cannot.
+	index storage.SearchQuery
 }
 
 // fields is what storage must read for a criterion.
@@ -88,7 +91,13 @@ func conjunction(list []criterion) criterion {
 		return list[0]
 	}
 	slices.SortStableFunc(list, func(a, b criterion) int { return cmp.Compare(a.cost, b.cost) })
-	return criterion{cost: list[len(list)-1].cost, all: list, test: func(c *candidate) bool {
+	index := storage.SearchQuery{}
+	for _, part := range list {
+		if part.index.Narrows() {
+			index.All = append(index.All, part.index)
+		}
+	}
+	return criterion{cost: list[len(list)-1].cost, all: list, index: index, test: func(c *candidate) bool {
 		for i := range list {
 			if !list[i].test(c) {
 				return false
@@ -142,8 +151,8 @@ var searchKeys = map[string]func(*searchParser) criterion{
 	"LARGER": (*searchParser).larger, "SMALLER": (*searchParser).smaller,
 	"BEFORE": received(before), "ON": received(on), "SINCE": received(since),
 	"SENTBEFORE": sent(before), "SENTON": sent(on), "SENTSINCE": sent(since),
-	"SUBJECT": inEnvelope((*candidate).subject), "FROM": inEnvelope((*candidate).from),
-	"TO": inEnvelope((*candidate).to), "CC": inEnvelope((*candidate).cc), "BCC": inEnvelope((*candidate).bcc),
+	"SUBJECT": inEnvelope(storage.SearchSubject, (*candidate).subject), "FROM": inEnvelope(storage.SearchAddresses, (*candidate).from),
+	"TO": inEnvelope(storage.SearchAddresses, (*candidate).to), "CC": inEnvelope(storage.SearchAddresses, (*candidate).cc), "BCC": inEnvelope(storage.SearchAddresses, (*candidate).bcc),
 	"HEADER": (*searchParser).header, "BODY": (*searchParser).body, "TEXT": (*searchParser).text,
 	"UID": (*searchParser).uid,
 
@@ -289,10 +298,10 @@ func sent(compare func(day, key time.Time) bool) func(*searchParser) criterion {
 	}
 }
 
-func inEnvelope(text func(*candidate) string) func(*searchParser) criterion {
+func inEnvelope(field storage.SearchField, text func(*candidate) string) func(*searchParser) criterion {
 	return func(p *searchParser) criterion {
 		needle := p.needle()
-		return criterion{cost: costEnvelope, test: func(c *candidate) bool { return contains(text(c), needle) }}
+		return criterion{cost: costEnvelope, index: needleIn(field, needle), test: func(c *candidate) bool { return contains(text(c), needle) }}
 	}
 }
 
@@ -300,17 +309,23 @@ func (p *searchParser) header() criterion {
 	p.SP()
 	name := p.AString()
 	needle := p.needle()
-	return criterion{cost: costHeader, test: func(c *candidate) bool { return c.inHeader(name, needle) }}
+	index := needleIn(storage.SearchText, needle)
+	if needle == "" {
+		index.Needle = message.Fold(name + ":")
+	}
+	return criterion{cost: costHeader, index: index, test: func(c *candidate) bool { return c.inHeader(name, needle) }}
 }
 
 func (p *searchParser) body() criterion {
 	needle := p.textNeedle()
-	return criterion{cost: costText, test: func(c *candidate) bool { return c.inBody(needle) }}
+	return criterion{cost: costText, index: needleIn(storage.SearchText, needle), test: func(c *candidate) bool { return c.inBody(needle) }}
 }
 
 func (p *searchParser) text() criterion {
 	needle := p.textNeedle()
-	return criterion{cost: costText, test: func(c *candidate) bool { return c.inHeader("", needle) || c.inBody(needle) }}
+	return criterion{cost: costText, index: needleIn(storage.SearchText, needle), test: func(c *candidate) bool {
+		return c.inHeader("", needle) || c.inBody(needle)
+	}}
 }
 
 func (p *searchParser) textNeedle() string {
@@ -331,7 +346,7 @@ func (p *searchParser) needle() string {
 		}
 		text = decoded
 	}
-	return fold(text)
+	return message.Fold(text)
 }
 
 func (p *searchParser) uid() criterion {
@@ -388,7 +403,8 @@ func (p *searchParser) or() criterion {
 	if a.cost > b.cost {
 		a, b = b, a
 	}
-	return criterion{cost: b.cost, test: func(c *candidate) bool { return a.test(c) || b.test(c) }}
+	index := storage.SearchQuery{Any: []storage.SearchQuery{a.index, b.index}}
+	return criterion{cost: b.cost, index: index, test: func(c *candidate) bool { return a.test(c) || b.test(c) }}
 }
 
 func (p *searchParser) operand() criterion {

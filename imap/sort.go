@@ -28,7 +28,7 @@ var sortKinds = map[string]sortKind{
 	"ARRIVAL":     {number: func(it *sortItem) int64 { return it.InternalDate.Unix() }},
 	"DATE":        {fields: storage.FieldSentDate, number: (*sortItem).sent},
 	"SIZE":        {number: func(it *sortItem) int64 { return it.Size }},
-	"SUBJECT":     {fields: storage.FieldEnvelope, text: func(it *sortItem) string { return fold(baseSubject(it.header().Subject)) }},
+	"SUBJECT":     {fields: storage.FieldEnvelope, text: func(it *sortItem) string { return message.Fold(baseSubject(it.header().Subject)) }},
 	"FROM":        {fields: storage.FieldEnvelope, text: func(it *sortItem) string { return firstMailbox(it.header().From) }},
 	"TO":          {fields: storage.FieldEnvelope, text: func(it *sortItem) string { return firstMailbox(it.header().To) }},
 	"CC":          {fields: storage.FieldEnvelope, text: func(it *sortItem) string { return firstMailbox(it.header().Cc) }},
@@ -65,7 +65,7 @@ func firstMailbox(list []message.Address) string {
 	if len(list) == 0 {
 		return ""
 	}
-	return fold(list[0].Mailbox)
+	return message.Fold(list[0].Mailbox)
 }
 
 // displayName is what DISPLAYFROM and DISPLAYTO compare: the first address as people read it (RFC 5957 section 3).
@@ -74,9 +74,9 @@ func displayName(list []message.Address) string {
 		return ""
 	}
 	if name := message.DecodeHeader(list[0].Name); name != "" {
-		return fold(name)
+		return message.Fold(name)
 	}
-	return fold(list[0].Mailbox + "@" + list[0].Host)
+	return message.Fold(list[0].Mailbox + "@" + list[0].Host)
 }
 
 // sort answers SORT and UID SORT.

@@ -6,6 +6,7 @@ import (
 
 	"trivet/imap/wire"
 	"trivet/storage"
+	"trivet/storage/message"
 )
 
 // thread answers THREAD and UID THREAD (RFC 5256 section 3).
@@ -57,7 +58,7 @@ func (s *session) containers(numbers []uint32) ([]*container, error) {
 	err := s.each(wire.Compact(numbers), fields, func(n uint32, it *storage.Item) error {
 		item := sortItem{Item: it}
 		base, reply := splitSubject(item.header().Subject)
-		c := &container{n: n, sent: item.sent(), subject: fold(base), reply: reply, references: s.references(it)}
+		c := &container{n: n, sent: item.sent(), subject: message.Fold(base), reply: reply, references: s.references(it)}
 		if ids := storage.MessageIDs(item.header().MessageID); len(ids) > 0 {
 			c.id = ids[0]
 		}

@@ -52,14 +52,15 @@ func untilAudit(entries []Entry) (n int, audit bool) {
 // startAudit digests the state as it is now. The caller holds mu. That it
 // cannot be done is no error of the command: others may still compare.
 func (m *Machine) startAudit(index uint64) {
-	c, err := m.frozen()
+	c, databases, err := m.frozen()
 	if err != nil {
 		m.log.Warn("audit not done", "index", index, "error", err)
 		return
 	}
 	m.audits.running.Go(func() {
 		defer c.close()
-		sum, err := checksum(context.Background(), c)
+		defer databases.close()
+		sum, err := checksum(context.Background(), c, databases)
 		if err != nil {
 			m.log.Warn("audit not done", "index", index, "error", err)
 			return
@@ -69,20 +70,25 @@ func (m *Machine) startAudit(index uint64) {
 	})
 }
 
-// frozen returns a connection that sees mail.db as of now.
-func (m *Machine) frozen() (*conn, error) {
+// frozen returns a connection that sees mail.db as of now, and the users'
+// databases as of then. The caller holds mu.
+func (m *Machine) frozen() (*conn, frozenDatabases, error) {
 	c, err := openReader(mailFile(m.files.dir))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if _, err = c.exec("BEGIN"); err == nil {
 		_, err = c.row("SELECT 1 FROM applied", nil)
 	}
+	var databases frozenDatabases
+	if err == nil {
+		databases, err = m.freezeDatabases()
+	}
 	if err != nil {
 		c.close()
-		return nil, err
+		return nil, nil, err
 	}
-	return c, nil
+	return c, databases, nil
 }
 
 func (a *audits) keep(index uint64, sum Checksum) {

@@ -47,7 +47,8 @@ func (m *Machine) copyWAL() error {
 		m.mu.Unlock()
 		return err
 	}
-	paths := append(m.files.packs.unsynced(), mailFile(m.files.dir))
+	changed, _ := m.files.databases.changed()
+	paths := append(append(m.files.packs.unsynced(), changed...), mailFile(m.files.dir))
 	m.mu.Unlock()
 	for _, p := range paths {
 		if err := checkpointBeside(p); err != nil {
@@ -63,6 +64,9 @@ func (m *Machine) copyWAL() error {
 		if _, err := c.checkpoint(); err != nil {
 			return err
 		}
+	}
+	if err := m.files.databases.checkpoint(); err != nil {
+		return err
 	}
 	return m.fail("storage.checkpoint.after")
 }

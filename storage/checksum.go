@@ -7,7 +7,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"maps"
 	"math"
+	"slices"
 
 	"zombiezen.com/go/sqlite"
 )
@@ -31,23 +33,32 @@ var checksumTables = [...]struct{ name, order string }{
 	{"mail_group_sender", "group_id, address"}, {"vacation", "account_id"}, {"vacation_answer", "account_id, sender"},
 	{"submission_count", "account_id"}, {"submission_limit", "account_id"}, {"ban", "network"}, {"good_login", "network, account_id"},
 	{"pack", "id"}, {"part", "hash, n"}, {"request", `"index"`}, {"setting", "name"}, {"subscription", "account_id, name"},
+	{"database", "id"}, {"database_grant", "database_id, account_id"}, {"database_part", "effect, n"}, {"token", "id"},
 	{"event", "trail, id"}, {"queue_destination", "domain"}, {"queue_lease", "token"}, {"queue_message", "id"}, {"queue_recipient", "id"},
+	{"route", "domain"}, {"sts_policy", "domain"}, {"tls_result", "day, domain, policy_type, policy, result, host, address"},
 	{"trail", "id"}, {"trail_address", "address, trail"},
 }
 
-// Checksum reads the whole directory and index, in one read transaction, and
-// digests it. Bodies count by the hashes recorded of them; see [Store.Verify].
+// Checksum reads the whole directory and index and the users' databases, as of
+// one command, and digests them. Bodies count by the hashes recorded of them; see [Store.Verify].
 func (s *Store) Checksum(ctx context.Context) (Checksum, error) {
-	var sum Checksum
-	err := s.snapshot(ctx, func(c *conn) (err error) {
-		sum, err = checksum(ctx, c)
-		return err
-	})
+	s.machine.mu.Lock()
+	c, databases, err := (*conn)(nil), frozenDatabases(nil), s.machine.reopen()
+	if err == nil {
+		c, databases, err = s.machine.frozen()
+	}
+	s.machine.mu.Unlock()
+	if err != nil {
+		return Checksum{}, readError("checksum", err)
+	}
+	defer c.close()
+	defer databases.close()
+	sum, err := checksum(ctx, c, databases)
 	return sum, readError("checksum", err)
 }
 
 // checksum digests what c sees in its transaction.
-func checksum(ctx context.Context, c *conn) (Checksum, error) {
+func checksum(ctx context.Context, c *conn, databases frozenDatabases) (Checksum, error) {
 	sum := Checksum{Tables: map[string]string{}, Schema: len(mailMigrations)}
 	var err error
 	if sum.Index, err = readApplied(c); err != nil {
@@ -71,6 +82,14 @@ func checksum(ctx context.Context, c *conn) (Checksum, error) {
 		digest := h.Sum(nil)
 		sum.Tables[t.name] = hex.EncodeToString(digest)
 		all.Write(digest)
+	}
+	digests, err := databases.digests(ctx)
+	if err != nil {
+		return sum, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(digests)) {
+		sum.Tables[name] = digests[name]
+		all.Write([]byte(name + digests[name]))
 	}
 	sum.Sum = hex.EncodeToString(all.Sum(nil))
 	return sum, nil
@@ -118,6 +137,9 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (V
 	if err := s.verifyFiles(ctx, &v); err != nil {
 		return v, err
 	}
+	if err := s.verifyDatabases(ctx, &v); err != nil {
+		return v, err
+	}
 	if err := s.verifyCounts(ctx, &v); err != nil {
 		return v, err
 	}
@@ -151,6 +173,27 @@ func (s *Store) verifyFiles(ctx context.Context, v *Verification) error {
 		})
 		if err != nil {
 			return readError("check "+name, err)
+		}
+	}
+	return nil
+}
+
+// verifyDatabases runs SQLite's integrity check on the users' databases.
+func (s *Store) verifyDatabases(ctx context.Context, v *Verification) error {
+	s.machine.mu.Lock()
+	databases, err := s.machine.freezeDatabases()
+	s.machine.mu.Unlock()
+	if err != nil {
+		return readError("check databases", err)
+	}
+	defer databases.close()
+	for id, d := range databases {
+		problems, err := d.Problems(ctx)
+		if err != nil {
+			return readError("check "+databaseFileName(id), err)
+		}
+		for _, p := range problems {
+			v.problem("%s: %s", databaseFileName(id), p)
 		}
 	}
 	return nil

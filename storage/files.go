@@ -16,6 +16,8 @@ type files struct {
 	mail  *conn
 	reads *pool
 	packs *packs
+
+	databases *databases
 }
 
 // openFiles opens the databases in dir, making those that do not exist.
@@ -28,8 +30,10 @@ func openFiles(dir string, readers int, failpoint func(string) error) (*files, e
 }
 
 func (f *files) open(readers int, failpoint func(string) error) error {
-	if err := os.MkdirAll(filepath.Join(f.dir, "packs"), 0o700); err != nil {
-		return err
+	for _, dir := range stateDirs {
+		if err := os.MkdirAll(filepath.Join(f.dir, dir), 0o700); err != nil {
+			return err
+		}
 	}
 	var err error
 	if f.mail, err = openWriter(mailFile(f.dir)); err != nil {
@@ -45,7 +49,10 @@ func (f *files) open(readers int, failpoint func(string) error) error {
 	if f.packs, err = openPacks(f.dir, readers, f.mail, failpoint); err != nil {
 		return err
 	}
-	for _, dir := range []string{filepath.Join(f.dir, "packs"), f.dir, filepath.Dir(f.dir)} {
+	if f.databases, err = openDatabases(f.dir, f.mail, failpoint); err != nil {
+		return err
+	}
+	for _, dir := range []string{filepath.Join(f.dir, "packs"), filepath.Join(f.dir, "databases"), f.dir, filepath.Dir(f.dir)} {
 		if err := syncDir(dir); err != nil {
 			return err
 		}
@@ -69,11 +76,17 @@ func (f *files) close() error {
 	if f.packs != nil {
 		errs = append(errs, f.packs.close())
 	}
+	if f.databases != nil {
+		errs = append(errs, f.databases.close())
+	}
 	if f.mail != nil {
 		errs = append(errs, f.mail.close())
 	}
 	return errors.Join(errs...)
 }
+
+// stateDirs are the folders in DATA/state.
+var stateDirs = [...]string{"packs", "databases"}
 
 func mailFile(dir string) string { return filepath.Join(dir, "mail.db") }
 

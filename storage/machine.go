@@ -16,6 +16,7 @@ import (
 func Sites() []string {
 	return []string{
 		"storage.pack.commit.before", "storage.pack.commit.after",
+		"storage.database.commit.before", "storage.database.commit.after",
 		"storage.mail.commit.before", "storage.mail.commit.after",
 		"storage.persist.before", "storage.persist.after",
 		"storage.checkpoint.before", "storage.checkpoint.after",
@@ -37,13 +38,16 @@ type Machine struct {
 	feed      *feed
 	log       *slog.Logger
 	failpoint func(site string) error
+	replaced  func() // tells the sessions on the users' databases that a restore brought other files
 
 	mailApplied uint64        // last command in mail.db; guarded by mu
 	applied     atomic.Uint64 // last command in all files
 	level       atomic.Int64  // of the state, see Level
 	directory   atomic.Uint64 // grows with every change of domains, accounts and aliases
+	catalogue   atomic.Uint64 // grows with every change of those, of databases and of grants
 	written     atomic.Int64  // octets since the last checkpoint, roughly
 	checkpoint  chan struct{} // wakes the checkpointer
+	queued      chan struct{} // wakes whoever sends: see Store.QueueChanged
 	audits      audits
 }
 
@@ -61,7 +65,7 @@ func (m *Machine) use(f *files) error {
 	m.files = f
 	var err error
 	m.mailApplied, err = readApplied(f.mail)
-	m.applied.Store(min(m.mailApplied, f.packs.applied))
+	m.applied.Store(min(m.mailApplied, f.packs.applied, f.databases.applied(m.mailApplied)))
 	if err != nil {
 		return err
 	}
@@ -119,7 +123,16 @@ func (m *Machine) applyBatch(entries []Entry) ([][]byte, error) {
 	if b.directory {
 		m.directory.Add(1)
 	}
+	if b.catalogue {
+		m.catalogue.Add(1)
+	}
 	m.feed.publish(b.touched)
+	if b.queue {
+		select {
+		case m.queued <- struct{}{}:
+		default:
+		}
+	}
 	if m.written.Add(b.written) > checkpointBytes {
 		select {
 		case m.checkpoint <- struct{}{}:
@@ -139,6 +152,8 @@ type batch struct {
 	kept    uint64 // the last command that was not refused
 
 	directory  bool // domains, accounts or aliases changed
+	queue      bool // there may be something to send
+	catalogue  bool // or databases or grants
 	savepoints bool // each command gets one, so that a refused one can be undone by itself
 }
 
@@ -164,6 +179,9 @@ func (b *batch) apply(entries []Entry) ([][]byte, error) {
 		case e.Index <= b.m.applied.Load():
 		case e.Index <= b.m.mailApplied:
 			if err := b.m.files.packs.replay(b.m.files.mail, e); err != nil {
+				return nil, err
+			}
+			if err := b.replayDatabase(e); err != nil {
 				return nil, err
 			}
 		default:
@@ -228,7 +246,9 @@ func (b *batch) savepoint(sql string) error {
 // request id, its chunks go to the pack.
 func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
 	b.directory = b.directory || c.kind.ofDirectory()
+	b.catalogue = b.catalogue || c.kind.ofCatalogue()
 	b.kept, b.level = e.Index, t.level
+	b.queue = b.queue || c.kind == kindDispatch || c.kind == kindChangeQueue || c.kind == kindRecord
 	answer, err := encodeAnswer(value)
 	if err != nil {
 		return nil, err
@@ -247,6 +267,11 @@ func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
 	}
 	if t.rollTo != 0 {
 		if err := b.m.files.packs.roll(e.Index, t.rollTo); err != nil {
+			return nil, err
+		}
+	}
+	for _, change := range t.databases {
+		if err := b.m.files.databases.change(e.Index, change); err != nil {
 			return nil, err
 		}
 	}
@@ -283,6 +308,9 @@ func (b *batch) commit(last Entry) error {
 	if err := m.fail("storage.pack.commit.after"); err != nil {
 		return err
 	}
+	if err := m.files.databases.commit(last.Index); err != nil {
+		return err
+	}
 	if err := m.fail("storage.mail.commit.before"); err != nil {
 		return err
 	}
@@ -293,6 +321,11 @@ func (b *batch) commit(last Entry) error {
 	m.mailApplied = max(m.mailApplied, last.Index)
 	m.applied.Store(max(m.applied.Load(), last.Index))
 	// The batch is in: an error from here on cannot take it back.
+	for _, err := range m.files.databases.committed(m.applied.Load()) {
+		if err != nil {
+			m.log.Warn("remove a dropped database", "error", err)
+		}
+	}
 	if err := m.fail("storage.mail.commit.after"); err != nil {
 		m.log.Warn("injected fault after commit", "error", err)
 	}
@@ -303,6 +336,9 @@ func (b *batch) commit(last Entry) error {
 // transaction SQLite rolls back itself; an error here adds nothing to the first.
 func (b *batch) rollback() {
 	b.m.files.packs.rollback()
+	if err := b.m.files.databases.rollback(); err != nil {
+		b.m.log.Error("roll back databases", "error", err)
+	}
 	if b.began && !b.m.files.mail.db.AutocommitEnabled() {
 		if _, err := b.m.files.mail.exec("ROLLBACK"); err != nil {
 			b.m.log.Error("roll back mail.db", "error", err)
@@ -352,7 +388,8 @@ func (m *Machine) Persist(ctx context.Context) (uint64, error) {
 		index = m.applied.Load()
 	}
 	err := m.files.packs.mark(index)
-	paths := append(m.files.packs.unsynced(), mailFile(m.files.dir))
+	changed, synced := m.files.databases.changed()
+	paths := append(append(m.files.packs.unsynced(), changed...), mailFile(m.files.dir))
 	m.mu.Unlock()
 	if err != nil {
 		return 0, fmt.Errorf("persist: %w", err)
@@ -362,6 +399,9 @@ func (m *Machine) Persist(ctx context.Context) (uint64, error) {
 			return 0, fmt.Errorf("persist: %w", err)
 		}
 	}
+	m.mu.Lock()
+	synced()
+	m.mu.Unlock()
 	return index, m.fail("storage.persist.after")
 }
 
@@ -379,6 +419,8 @@ type tx struct {
 	chunks  []chunk
 	dropped []int64
 	rollTo  int64 // pack to start; 0: none
+
+	databases []databaseChange // to the users' databases, made then, too
 }
 
 type chunk struct {
@@ -471,6 +513,18 @@ var appliers = map[kind]applier{
 
 	kindSetSubmissionLimit: apply(applySetSubmissionLimit),
 
+	kindCreateDatabase:   apply(applyCreateDatabase),
+	kindDropDatabase:     apply(applyDropDatabase),
+	kindRestoreDatabase:  apply(applyRestoreDatabase),
+	kindGrantDatabase:    apply(applyGrantDatabase),
+	kindSetDatabaseQuota: apply(applySetDatabaseQuota),
+	kindPurgeDatabases:   apply(applyPurgeDatabases),
+	kindAddToken:         apply(applyAddToken),
+	kindRemoveToken:      apply(applyRemoveToken),
+	kindChangeDatabase:   apply(applyChangeDatabase),
+	kindPutEffectPart:    apply(applyPutEffectPart),
+	kindDropParts:        apply(applyDropParts),
+
 	kindDispatch:    apply(applyDispatch),
 	kindLease:       apply(applyLease),
 	kindRecord:      apply(applyRecord),
@@ -478,4 +532,8 @@ var appliers = map[kind]applier{
 	kindRevokeLease: apply(applyRevokeLease),
 	kindChangeQueue: apply(applyChangeQueue),
 	kindForgetQueue: apply(applyForgetQueue),
+	kindSetRoute:    apply(applySetRoute),
+	kindKeepPolicy:  apply(applyKeepPolicy),
+	kindCountTLS:    apply(applyCountTLS),
+	kindForgetTLS:   apply(applyForgetTLS),
 }

@@ -96,6 +96,7 @@ func (f *fixture) exercise() {
 	_, err = f.Expunge(ctx, f.inbox(b).ID, []Range{{2, 3}})
 	f.must(err)
 	f.must(f.RenameMailbox(ctx, a.ID, "Projects", "Done/Old"))
+	f.exerciseDatabases(a, b)
 	f.exerciseExtensions(a, b)
 	f.must(f.SetDisabled(ctx, b.Address, true))
 	f.must(f.SetQuota(ctx, b.Address, 1, 0)) // refused after a change, between others

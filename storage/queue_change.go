@@ -17,6 +17,7 @@ const (
 	QueueHold                         // do not try until told so
 	QueueDrop                         // take it out, with a report to the sender
 	QueueErase                        // take it out, and tell nobody
+	QueueMute                         // forget the report that is to be sent of it: nobody can take it
 )
 
 // maxQueueChange bounds the recipients that one command changes.
@@ -60,9 +61,9 @@ func applyChangeQueue(t *tx, b changeQueue) (any, error) {
 	for _, id := range b.Recipients {
 		var q queued
 		found, err := t.mail.row(`SELECT r.queue_id, r.address, r.domain, r.state, r.notify, m.sender, r.doubtful FROM queue_recipient r
-			JOIN queue_message m ON m.id = r.queue_id WHERE r.id = ? AND r.state <> 1 AND r.notice & 13 = 0`, func(st *sqlite.Stmt) {
+			JOIN queue_message m ON m.id = r.queue_id WHERE r.id = ? AND CASE WHEN ? THEN r.notice <> 0 ELSE r.state <> 1 AND r.notice & 13 = 0 END`, func(st *sqlite.Stmt) {
 			q = queued{st.ColumnInt64(0), st.ColumnText(1), st.ColumnText(2), QueueState(st.ColumnInt64(3)), Notify(st.ColumnInt64(4)), st.ColumnText(5), st.ColumnBool(6)}
-		}, id)
+		}, id, b.Change == QueueMute)
 		if err != nil {
 			return nil, err
 		}
@@ -96,6 +97,12 @@ func (r *recording) change(change QueueChange, id int64, q queued) (bool, error)
 		kind = EventDropped
 		_, err = r.mail.exec("UPDATE queue_recipient SET state = 4, notice = 1, attempted = ?, remote = '', reply = ? WHERE id = ?",
 			r.at, "554 5.7.0 The administrator of the sending system took the message out of its queue", id)
+	case change == QueueMute:
+		_, err = r.mail.exec("UPDATE queue_recipient SET told = told | notice, notice = 0 WHERE id = ?", id)
+		if err == nil && done {
+			err = r.close(id, q.queue, q.doubtful)
+		}
+		return true, err
 	case change == QueueDrop || change == QueueErase:
 		kind = EventDropped
 		if _, err = r.mail.exec("DELETE FROM queue_recipient WHERE id = ?", id); err == nil && !done {

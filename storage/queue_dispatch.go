@@ -18,6 +18,10 @@ const (
 	kindRevokeLease kind = 84
 	kindChangeQueue kind = 85
 	kindForgetQueue kind = 86
+	kindSetRoute    kind = 87
+	kindKeepPolicy  kind = 88
+	kindCountTLS    kind = 89
+	kindForgetTLS   kind = 90
 )
 
 const (

@@ -215,3 +215,15 @@ func (t *tx) eventOf(queue int64, e Event) error {
 	}
 	return t.event(trail, e)
 }
+
+// LeaseNodes returns the nodes that hold leases.
+func (s *Store) LeaseNodes(ctx context.Context) ([]string, error) {
+	var found []string
+	err := s.with(ctx, func(c *conn) error {
+		return c.rows("SELECT DISTINCT node FROM queue_lease ORDER BY node", func(st *sqlite.Stmt) bool {
+			found = append(found, st.ColumnText(0))
+			return true
+		})
+	})
+	return found, readError("find leases", err)
+}

@@ -12,6 +12,10 @@ import (
 // MaxQueuePage bounds what one listing of the queue returns.
 const MaxQueuePage = 1000
 
+// QueueChanged receives after changes that may have left something to send, or
+// to report, on this node's state. It is for one receiver.
+func (s *Store) QueueChanged() <-chan struct{} { return s.machine.queued }
+
 // QueueDestination is a domain with recipients to be tried.
 type QueueDestination struct {
 	Domain string

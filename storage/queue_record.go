@@ -75,8 +75,9 @@ func (r *recording) result(q QueueResult) (bool, error) {
 	default:
 		state, kind = StateFailed, EventFailed
 	}
+	doubtful = doubtful || q.Doubtful
 	_, err = r.mail.exec(`UPDATE queue_recipient SET state = ?, lease = 0, attempts = attempts + 1, next = ?, notice = notice | ?, attempted = ?,
-		node = ?, remote = ?, reply = ? WHERE id = ?`, int64(state), q.Next, int64(q.Notice), q.At, r.node, q.Remote, q.Reply, q.Recipient)
+		node = ?, remote = ?, reply = ?, doubtful = ? WHERE id = ?`, int64(state), q.Next, int64(q.Notice), q.At, r.node, q.Remote, q.Reply, doubtful, q.Recipient)
 	if err != nil {
 		return false, err
 	}

@@ -186,4 +186,7 @@ type QueueResult struct {
 	Notice    Notice       `cbor:"6,keyasint,omitempty"` // the report to send of it
 	Remote    string       `cbor:"7,keyasint,omitempty"`
 	Reply     string       `cbor:"8,keyasint,omitempty"`
+	// Doubtful: the message was sent whole and the connection broke before the
+	// reply, so that the other system may have it.
+	Doubtful bool `cbor:"9,keyasint,omitempty"`
 }

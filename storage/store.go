@@ -13,6 +13,9 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"zombiezen.com/go/sqlite"
+
+	"trivet/storage/database"
+	"trivet/storage/search"
 )
 
 // DefaultPackBytes is the size at which a pack is sealed, unless said otherwise.
@@ -27,9 +30,15 @@ type Config struct {
 	Readers int
 	// PackBytes is the size at which a pack is sealed; 0: [DefaultPackBytes].
 	PackBytes int64
+	// SearchSettle is how long a new message may wait before it is in the search
+	// index; 0: search.DefaultSettle.
+	SearchSettle time.Duration
 	// Failpoint is called at each of [Sites]; what it returns becomes
 	// that step's error. nil: no faults.
 	Failpoint func(site string) error
+	// SQL bounds what a client of the users' databases can cost; zero fields are
+	// the defaults.
+	SQL SQLLimits
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 	// Uptime is how much time has passed since some moment, whatever the
@@ -44,10 +53,12 @@ type Store struct {
 	machine *Machine
 	feed    *feed
 	intake  *intake
+	index   *search.Index
 	decoder *zstd.Decoder
 
 	resolved resolved
 	ages     ages
+	sql      sqlRoom
 	cram     offersCRAM
 	signing  signingKeys
 
@@ -78,12 +89,14 @@ func Open(cfg Config) (*Store, error) {
 		opened := time.Now()
 		cfg.Uptime = func() time.Duration { return time.Since(opened) }
 	}
-	s := &Store{cfg: cfg, feed: newFeed(), stop: make(chan struct{})}
+	s := &Store{cfg: cfg, sql: sqlRoom{engine: database.NewEngine(cfg.SQL, nil), open: map[int64]*sqlHost{}}, feed: newFeed(), stop: make(chan struct{})}
 	if err := s.open(); err != nil {
 		s.closeFiles()
 		return nil, &Error{Op: "open the state in " + cfg.Dir, Err: err, Kind: openKind(err)}
 	}
 	s.closed.Go(s.checkpointer)
+	s.index = s.newIndex()
+	s.closed.Go(s.runIndex)
 	return s, nil
 }
 
@@ -107,7 +120,8 @@ func (s *Store) open() error {
 	if err != nil {
 		return err
 	}
-	s.machine = &Machine{readers: s.cfg.Readers, feed: s.feed, log: s.cfg.Logger, failpoint: s.cfg.Failpoint, checkpoint: make(chan struct{}, 1)}
+	s.machine = &Machine{readers: s.cfg.Readers, feed: s.feed, log: s.cfg.Logger, failpoint: s.cfg.Failpoint, checkpoint: make(chan struct{}, 1),
+		queued: make(chan struct{}, 1), replaced: s.databasesReplaced}
 	return s.machine.use(f)
 }
 
@@ -121,6 +135,7 @@ func (s *Store) Attach(log Log) { s.log.Store(&log) }
 // running are waited for.
 func (s *Store) Close() error {
 	close(s.stop)
+	s.closeDatabases()
 	s.closed.Wait()
 	s.machine.audits.running.Wait()
 	return s.closeFiles()

@@ -21,7 +21,7 @@ import (
 // it. All numbers are uvarints.
 const streamMagic = "trivet state 1\n"
 
-var streamName = regexp.MustCompile(`^(mail|packs/[1-9][0-9]{0,8})\.db$`)
+var streamName = regexp.MustCompile(`^(mail|packs/[1-9][0-9]{0,8}|databases/[1-9][0-9]{0,18})\.db$`)
 
 // State is the whole state as of one moment, ready to be sent. It holds a read
 // transaction on every file until Close: nothing is copied to disk for it, but
@@ -110,6 +110,13 @@ func (m *Machine) freeze(s *State) error {
 		names = append(names, packFileName(f.id))
 	}
 	m.files.packs.mu.RUnlock()
+	ids, err := databaseIDs(m.files.mail)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		names = append(names, databaseFileName(id))
+	}
 	for _, name := range names {
 		c, err := openReader(filepath.Join(m.files.dir, name))
 		if err != nil {
@@ -128,7 +135,7 @@ func (f *source) freeze() error {
 	if _, err := f.exec("BEGIN"); err != nil {
 		return err
 	}
-	if _, err := f.row("SELECT 1 FROM applied", nil); err != nil { // fixes what is seen
+	if _, err := f.row("SELECT count(*) FROM sqlite_schema", nil); err != nil { // fixes what is seen
 		return err
 	}
 	if _, err := f.row("PRAGMA page_size", func(st *sqlite.Stmt) { f.pageSize = st.ColumnInt64(0) }); err != nil {
@@ -185,6 +192,8 @@ func (m *Machine) Restore(r io.Reader) error {
 		return fmt.Errorf("restore state: %w", err)
 	}
 	m.directory.Add(1)
+	m.catalogue.Add(1)
+	m.replaced()
 	m.feed.publishAll()
 	return nil
 }
@@ -243,8 +252,10 @@ func receiveState(dir string, r io.Reader) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "packs"), 0o700); err != nil {
-		return err
+	for _, d := range stateDirs {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return err
+		}
 	}
 	in := bufio.NewReaderSize(r, 256<<10)
 	magic := make([]byte, len(streamMagic))
@@ -260,7 +271,7 @@ func receiveState(dir string, r io.Reader) error {
 			break
 		}
 	}
-	for _, d := range []string{filepath.Join(dir, "packs"), dir} {
+	for _, d := range []string{filepath.Join(dir, "packs"), filepath.Join(dir, "databases"), dir} {
 		if err := syncDir(d); err != nil {
 			return err
 		}

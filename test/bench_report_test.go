@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -44,6 +45,7 @@ type rate struct {
 	ClientCPU   float64 `json:"client_cpu_us,omitempty"`
 	Busy        float64 `json:"busy_cpu,omitempty"`   // part of all processors that was not idle
 	Others      float64 `json:"others_cpu,omitempty"` // part that neither server nor client took
+	Followers   float64 `json:"followers_cpu_us,omitempty"`
 	OfDisk      float64 `json:"of_disk_floor,omitempty"`
 	OfLoopback  float64 `json:"of_loopback_floor,omitempty"`
 }
@@ -54,6 +56,7 @@ func newRate(name string, connections int, m measured) rate {
 
 func (r *rate) charge(u usage) {
 	r.ServerCPU = u.server.Seconds() * 1e6 / float64(r.Messages)
+	r.Followers = u.followers.Seconds() * 1e6 / float64(r.Messages)
 	r.ClientCPU = u.client.Seconds() * 1e6 / float64(r.Messages)
 	r.Busy, r.Others = u.busy(), u.others()
 }
@@ -107,20 +110,17 @@ func (r *report) finish(b *testing.B) {
 	b.Helper()
 	fmt.Printf("\n%d processors, which server and client share; data in %s\n\n", r.Processors, r.Dir)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "messages of 5 KB, connections \tmessages/s\tp50 ms\tp99 ms\tserver µs each\tclient µs each\tall CPU\tother CPU\tof disk floor\tof null server\t")
+	fmt.Fprintln(w, "messages of 5 KB, connections \tmessages/s\tp50 ms\tp99 ms\tserver µs each\tfollowers µs each\tclient µs each\tall CPU\tother CPU\tof disk floor\tof null server\t")
 	for _, f := range r.Rates {
-		fmt.Fprintf(w, "%-*s\t%.0f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%s\t%s\t\n", nameWidth, f.Name, f.PerSecond, f.P50, f.P99,
-			optional(f.ServerCPU, fmt.Sprintf("%.0f", f.ServerCPU)), optional(f.ServerCPU, fmt.Sprintf("%.0f", f.ClientCPU)),
+		fmt.Fprintf(w, "%-*s\t%.0f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", nameWidth, f.Name, f.PerSecond, f.P50, f.P99,
+			optional(f.ServerCPU, fmt.Sprintf("%.0f", f.ServerCPU)), optional(f.Followers, fmt.Sprintf("%.0f", f.Followers)), optional(f.ServerCPU, fmt.Sprintf("%.0f", f.ClientCPU)),
 			optional(f.ServerCPU, percent(f.Busy)), optional(f.ServerCPU, percent(f.Others)), optional(f.OfDisk, percent(f.OfDisk)), optional(f.OfLoopback, percent(f.OfLoopback)))
 	}
 	w.Flush()
 	fmt.Println()
-	fmt.Fprintf(w, "%-*s\tmedian ms\tfirst ms\tMB\tMB/s\tserver ms each\tother CPU\tloopback floor ms\ttimes floor\t\n", nameWidth, fmt.Sprintf("a mailbox of %d messages", r.Reads[0].Messages))
-	for _, f := range r.Reads {
-		fmt.Fprintf(w, "%-*s\t%.1f\t%.1f\t%.1f\t%.0f\t%.1f\t%s\t%.1f\t%.1f\t\n", nameWidth, f.Name, f.Median, f.First, f.Megabytes, f.PerSecond, f.ServerCPU, percent(f.Others), f.Floor, f.TimesFloor)
+	if len(r.Reads) > 0 {
+		r.tableOfReads(w)
 	}
-	w.Flush()
-	fmt.Println()
 	r.metrics(b)
 	file := os.Getenv("TRIVET_BENCH_JSON")
 	if file == "" {
@@ -133,6 +133,15 @@ func (r *report) finish(b *testing.B) {
 	if err != nil {
 		b.Error(err)
 	}
+}
+
+func (r *report) tableOfReads(w *tabwriter.Writer) {
+	fmt.Fprintf(w, "%-*s\tmedian ms\tfirst ms\tMB\tMB/s\tserver ms each\tother CPU\tloopback floor ms\ttimes floor\t\n", nameWidth, fmt.Sprintf("a mailbox of %d messages", r.Reads[0].Messages))
+	for _, f := range r.Reads {
+		fmt.Fprintf(w, "%-*s\t%.1f\t%.1f\t%.1f\t%.0f\t%.1f\t%s\t%.1f\t%.1f\t\n", nameWidth, f.Name, f.Median, f.First, f.Megabytes, f.PerSecond, f.ServerCPU, percent(f.Others), f.Floor, f.TimesFloor)
+	}
+	w.Flush()
+	fmt.Println()
 }
 
 // metrics says the figures in the form that benchstat reads.
@@ -149,8 +158,8 @@ func (r *report) metrics(b *testing.B) {
 
 // usage is the processor time that was taken, and the time that passed.
 type usage struct {
-	server, client, machine time.Duration
-	wall                    time.Duration
+	server, followers, client, machine time.Duration
+	wall                               time.Duration
 }
 
 func (s *system) usage() usage {
@@ -159,15 +168,25 @@ func (s *system) usage() usage {
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &self); err != nil {
 		s.b.Fatal(err)
 	}
-	server, err := ticks(fmt.Sprintf("/proc/%d/stat", s.node.process.Process.Pid), ")", 11, 12) // utime, stime
-	if err != nil {
-		s.b.Fatal(err)
+	server := s.processorTime(s.node)
+	followers := time.Duration(0)
+	for _, n := range s.followers {
+		followers += s.processorTime(n)
 	}
 	machine, err := ticks("/proc/stat", "cpu ", 0, 1, 2, 5, 6, 7) // all but idle and waiting
 	if err != nil {
 		s.b.Fatal(err)
 	}
-	return usage{server, time.Duration(self.Utime.Nano() + self.Stime.Nano()), machine, time.Since(s.begun)}
+	return usage{server, followers, time.Duration(self.Utime.Nano() + self.Stime.Nano()), machine, time.Since(s.begun)}
+}
+
+func (s *system) processorTime(n *node) time.Duration {
+	s.b.Helper()
+	taken, err := ticks(fmt.Sprintf("/proc/%d/stat", n.process.Process.Pid), ")", 11, 12) // utime, stime
+	if err != nil {
+		s.b.Fatal(err)
+	}
+	return taken
 }
 
 // ticks adds up fields of the first line of a file of /proc, counted after a mark.
@@ -189,7 +208,7 @@ func ticks(path, mark string, fields ...int) (sum time.Duration, err error) {
 }
 
 func (u usage) since(before usage) usage {
-	return usage{u.server - before.server, u.client - before.client, u.machine - before.machine, u.wall - before.wall}
+	return usage{u.server - before.server, u.followers - before.followers, u.client - before.client, u.machine - before.machine, u.wall - before.wall}
 }
 
 // busy is the part of all processors that was not idle.
@@ -199,7 +218,7 @@ func (u usage) busy() float64 {
 
 // others is the part of all processors that neither server nor client had.
 func (u usage) others() float64 {
-	return max(0, float64(u.machine-u.server-u.client)/float64(u.wall)/float64(runtime.NumCPU()))
+	return max(0, float64(u.machine-u.server-u.followers-u.client)/float64(u.wall)/float64(runtime.NumCPU()))
 }
 
 // profile asks the server for a CPU profile of the time of a measurement, if
@@ -210,15 +229,23 @@ func (s *system) profile(name string) <-chan error {
 		return nil
 	}
 	done := make(chan error, 1)
-	file := filepath.Join(dir, strings.NewReplacer(" ", "-", ",", "", "(", "", ")", "", "[", "", "]", "").Replace(name)+".prof")
-	go func() { done <- s.saveProfile(file) }()
+	file := filepath.Join(dir, strings.NewReplacer(" ", "-", ",", "", "(", "", ")", "", "[", "", "]", "").Replace(name))
+	go func() {
+		if len(s.followers) == 0 {
+			done <- s.saveProfile(s.node, file+".prof")
+			return
+		}
+		follower := make(chan error)
+		go func() { follower <- s.saveProfile(s.followers[0], file+"-follower.prof") }()
+		done <- errors.Join(s.saveProfile(s.node, file+".prof"), <-follower)
+	}()
 	return done
 }
 
-func (s *system) saveProfile(file string) error {
+func (s *system) saveProfile(n *node, file string) error {
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
-		return d.DialContext(ctx, "unix", filepath.Join(s.node.data, "control.sock"))
+		return d.DialContext(ctx, "unix", filepath.Join(n.data, "control.sock"))
 	}}}
 	defer client.CloseIdleConnections()
 	r, err := client.Get(fmt.Sprintf("http://trivet/debug/pprof/profile?seconds=%d", int(s.limit.Seconds())))

@@ -57,8 +57,11 @@ const (
 
 // system is a server under measurement.
 type system struct {
-	b       *testing.B
-	node    *node
+	b         *testing.B
+	node      *node   // that is asked: the leader
+	followers []*node // of a cluster
+	label     string  // of what is measured
+
 	dir     string
 	begun   time.Time
 	limit   time.Duration
@@ -68,6 +71,17 @@ type system struct {
 }
 
 func newSystem(b *testing.B) *system {
+	b.Helper()
+	s := prepareSystem(b)
+	s.node = setUp(b, filepath.Join(s.dir, "data"))
+	s.start()
+	b.Cleanup(s.node.stop)
+	s.addAccounts()
+	return s
+}
+
+// prepareSystem makes the folder that everything is in.
+func prepareSystem(b *testing.B) *system {
 	b.Helper()
 	dir, err := os.MkdirTemp(os.Getenv("TRIVET_BENCH_DIR"), "trivet-bench-")
 	if err != nil {
@@ -81,16 +95,17 @@ func newSystem(b *testing.B) *system {
 	s := &system{b: b, dir: dir, begun: time.Now(), limit: time.Duration(number(b, "TRIVET_BENCH_SECONDS", 5)) * time.Second, count: number(b, "TRIVET_BENCH_MESSAGES", 10_000)}
 	s.report.Processors = runtime.NumCPU()
 	s.report.Dir = filepath.Dir(dir)
-	s.node = setUp(b, filepath.Join(dir, "data"))
-	s.start()
-	b.Cleanup(s.node.stop)
+	return s
+}
+
+func (s *system) addAccounts() {
+	s.b.Helper()
 	for i := range receivers {
 		s.node.command(password, "account", "add", receiver(i), "--password-stdin")
 	}
 	for _, name := range []string{"reader", "writer"} {
 		s.node.command(password, "account", "add", name+"@"+domain, "--password-stdin")
 	}
-	return s
 }
 
 func receiver(i int) string { return fmt.Sprintf("u%02d@%s", i%receivers, domain) }
@@ -149,7 +164,7 @@ func (s *system) floors() {
 // deliver measures SMTP: 250 means delivered here.
 func (s *system) deliver(connections int) {
 	s.b.Helper()
-	s.measure(fmt.Sprintf("deliver, %d", connections), connections, true, func(l *load, i int) error {
+	s.measure(fmt.Sprintf("%sdeliver, %d", s.label, connections), connections, true, func(l *load, i int) error {
 		return l.connect(s.node.listen["smtp"], newSending(&s.serials, receiver(i)), "EHLO client.example")
 	})
 }

@@ -46,6 +46,7 @@ type clusterOptions struct {
 	flags []string // for serve
 
 	binary string // empty: the one under test
+	quiet  bool   // nobody reads their logs
 }
 
 func startCluster(t testing.TB, size int, o clusterOptions, accounts ...string) *cluster {
@@ -65,7 +66,7 @@ func startCluster(t testing.TB, size int, o clusterOptions, accounts ...string) 
 func (c *cluster) add(invite ...string) *node {
 	c.t.Helper()
 	i := len(c.nodes)
-	n := &node{t: c.t, binary: c.options.binary, flags: c.options.flags,
+	n := &node{t: c.t, binary: c.options.binary, quiet: c.options.quiet, flags: c.options.flags,
 		listen: map[string]string{"smtp": free(c.t), "imap": free(c.t), "http": free(c.t), "cluster": free(c.t)}}
 	if n.data = filepath.Join(c.t.TempDir(), "data"); c.options.data != nil {
 		n.data = c.options.data(i)

@@ -60,6 +60,7 @@ type node struct {
 	env    []string          // for the process, beside the usual
 	flags  []string          // for serve
 	binary string            // empty: the one under test
+	quiet  bool              // its log goes into a file beside its data, and not through this process
 	netns  string            // network namespace to run in; empty: this one
 
 	mu      sync.Mutex
@@ -170,6 +171,14 @@ func (n *node) launch() {
 	cmd.Env = append(os.Environ(), n.env...)
 	n.log = &bytes.Buffer{}
 	cmd.Stdout = io.MultiWriter(n.log, n.keptLog())
+	if n.quiet {
+		file, err := os.Create(n.data + ".log")
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		defer file.Close()
+		cmd.Stdout = file
+	}
 	cmd.Stderr = cmd.Stdout
 	if err := cmd.Start(); err != nil {
 		n.t.Fatal(err)

@@ -19,6 +19,7 @@ func (c *cli) accountCommand() *cobra.Command {
 		c.appPasswordCommand(),
 		c.accountDisableCommand(),
 		c.accountQuotaCommand(),
+		c.accountLimitCommand(),
 	)
 	return account
 }

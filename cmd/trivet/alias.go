@@ -11,9 +11,9 @@ import (
 )
 
 func (c *cli) aliasCommand() *cobra.Command {
-	alias := group("alias", "Addresses whose mail goes to accounts")
+	alias := group("alias", "Addresses whose mail goes to others")
 	alias.AddCommand(
-		command("add ADDRESS TARGET...", "Make an address whose mail goes to others of this system", 2, unlimited, c.aliasAdd),
+		command("add ADDRESS TARGET...", "Make an address whose mail goes to others, here or elsewhere", 2, unlimited, c.aliasAdd),
 		command("list", "List the aliases", 0, 0, c.aliasList),
 		command("remove ADDRESS", "Remove an alias", 1, 1, c.aliasRemove),
 	)
@@ -21,12 +21,9 @@ func (c *cli) aliasCommand() *cobra.Command {
 }
 
 func (c *cli) aliasAdd(cmd *cobra.Command, args []string) error {
-	addresses := make([]string, len(args))
-	for i, arg := range args {
-		var err error
-		if addresses[i], err = addressArgument(arg); err != nil {
-			return err
-		}
+	addresses, err := addressArguments(args)
+	if err != nil {
+		return err
 	}
 	var alias storage.Alias
 	if err := c.ask(cmd.Context(), "alias.add", aliasChange{addresses[0], addresses[1:]}, &alias); err != nil {

@@ -14,6 +14,7 @@ func (c *cli) domainCommand() *cobra.Command {
 	domain.AddCommand(
 		command("add DOMAIN", "Host a domain; its postmaster@ and abuse@ go to the first administrator", 1, 1, c.domainAdd),
 		command("list", "List the hosted domains", 0, 0, c.domainList),
+		c.domainSetCommand(),
 		command("remove DOMAIN", "Stop hosting a domain that has no accounts and aliases left", 1, 1, c.domainRemove),
 		c.domainDNSCommand(),
 		c.domainCheckCommand(),
@@ -50,7 +51,7 @@ func (c *cli) domainList(cmd *cobra.Command, _ []string) error {
 	}
 	return c.print(domains, func(w io.Writer) {
 		for _, d := range domains {
-			fmt.Fprintln(w, d.Name)
+			fmt.Fprintln(w, d.Name+domainText(d))
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"strconv"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"trivet/auth"
 	"trivet/raft"
 	"trivet/smtp"
+	"trivet/smtp/queue"
 	"trivet/storage"
 )
 
@@ -23,6 +25,9 @@ type metrics struct {
 	smtpSeconds  prometheus.Histogram
 	proposals    *prometheus.HistogramVec // by outcome
 	logins       *prometheus.CounterVec   // by outcome
+	results      *prometheus.CounterVec   // of recipients elsewhere, by outcome
+	connections  *prometheus.CounterVec   // to other systems, by outcome
+	transactions prometheus.Histogram     // with other systems
 	collectors   []prometheus.Collector
 }
 
@@ -50,10 +55,17 @@ func newMetrics() *metrics {
 		logins: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "trivet_logins_total", Help: "Attempts to log in, by outcome."}, []string{"outcome"}),
 	}
+	m.results = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "trivet_queue_results_total", Help: "Attempts to send to a recipient elsewhere, by outcome."}, []string{"outcome"})
+	m.connections = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "trivet_queue_connections_total", Help: "Connections to other mail servers, by outcome."}, []string{"outcome"})
+	m.transactions = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "trivet_queue_transaction_seconds", Help: "Time of sending one message to some recipients over a connection.", Buckets: latencies()})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "trivet_build_info", Help: "Always 1; the label tells the release.",
 		ConstLabels: prometheus.Labels{"version": release}})
 	build.Set(1)
-	m.collectors = []prometheus.Collector{m.smtpSessions, m.smtpRefused, m.smtpMessages, m.smtpBytes, m.smtpSeconds, m.proposals, m.logins, build}
+	m.collectors = []prometheus.Collector{m.smtpSessions, m.smtpRefused, m.smtpMessages, m.smtpBytes, m.smtpSeconds, m.proposals, m.logins, build,
+		m.results, m.connections, m.transactions}
 	return m
 }
 
@@ -77,6 +89,15 @@ func (m *metrics) watch(n *node) {
 	gauge("trivet_imap_sessions", "Open IMAP sessions.", func() float64 {
 		if mailboxes := n.mail.Load(); mailboxes != nil {
 			return float64(mailboxes.Sessions())
+		}
+		return 0
+	})
+	for state, count := range queueGauges() {
+		gauge("trivet_queue_"+state, "Recipients elsewhere that are "+state+", or, of reports, whose sender is to get one.", func() float64 { return count(n.queueTotals()) })
+	}
+	gauge("trivet_queue_oldest_seconds", "Age of the oldest message in the queue.", func() float64 {
+		if oldest := n.queueTotals().Oldest; !oldest.IsZero() {
+			return n.now().Sub(oldest).Seconds()
 		}
 		return 0
 	})
@@ -137,4 +158,37 @@ func (d *diskSpace) free(now time.Time) (uint64, bool) {
 	d.known = unix.Statfs(d.path, &stat) == nil
 	d.asked, d.last = now, stat.Bavail*uint64(stat.Bsize)
 	return d.last, d.known
+}
+
+var _ queue.Observer = (*metrics)(nil)
+
+// Result implements queue.Observer.
+func (m *metrics) Result(outcome string) { m.results.WithLabelValues(outcome).Inc() }
+
+// Connection implements queue.Observer.
+func (m *metrics) Connection(outcome string) { m.connections.WithLabelValues(outcome).Inc() }
+
+// Transaction implements queue.Observer.
+func (m *metrics) Transaction(took time.Duration) { m.transactions.Observe(took.Seconds()) }
+
+// queueGauges are the figures of the queue by the ends of their names.
+func queueGauges() map[string]func(storage.QueueTotals) float64 {
+	return map[string]func(storage.QueueTotals) float64{
+		"due":             func(q storage.QueueTotals) float64 { return float64(q.Due) },
+		"leased":          func(q storage.QueueTotals) float64 { return float64(q.Leased) },
+		"held":            func(q storage.QueueTotals) float64 { return float64(q.Held) },
+		"reports":         func(q storage.QueueTotals) float64 { return float64(q.Reports) },
+		"maybe_duplicate": func(q storage.QueueTotals) float64 { return float64(q.MaybeDuplicate) },
+	}
+}
+
+// queueTotals counts the queue for the metrics; nothing when that is not possible now.
+func (n *node) queueTotals() storage.QueueTotals {
+	ctx, cancel := context.WithTimeout(context.Background(), statusPatience)
+	defer cancel()
+	totals, err := n.store.QueueTotals(ctx)
+	if err != nil {
+		return storage.QueueTotals{}
+	}
+	return totals
 }

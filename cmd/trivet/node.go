@@ -212,6 +212,7 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 	}
 	run.start(late)
 	run.wait.Go(func() { n.keepHouse(background) })
+	run.wait.Go(func() { n.send(background) })
 	run.wait.Go(func() { n.keepCertificates(background) })
 	if ctx.Err() == nil && err == nil {
 		n.log.Info("ready", "node", string(n.settings.Node), "listen", open.addresses())

@@ -42,6 +42,13 @@ func (n *node) operations() map[string]operation {
 		"cluster.invite":   operationOf(n.invite),
 		"cluster.remove":   operationOf(n.removeNode),
 		"cluster.transfer": operationOf(n.transfer),
+		"queue.list":       operationOf(n.listQueue),
+		"queue.show":       operationOf(n.showQueue),
+		"queue.change":     operationOf(n.changeQueueHere),
+		"trace":            operationOf(func(ctx context.Context, in named) ([]storage.Traced, error) { return n.store.Trace(ctx, in.Name) }),
+		"route.set":        operationOf(n.setRoute),
+		"route.list":       operationOf(func(ctx context.Context, _ nothing) ([]storage.QueueRoute, error) { return n.store.Routes(ctx) }),
+		"route.remove":     operationOf(removing(n.store.RemoveRoute)),
 		"verify":           operationOf(n.verify),
 
 		"certificate.acme":    operationOf(n.changeACME),
@@ -53,6 +60,7 @@ func (n *node) operations() map[string]operation {
 
 		"domain.add":       operationOf(n.addDomain),
 		"domain.list":      operationOf(func(ctx context.Context, _ nothing) ([]storage.Domain, error) { return n.store.Domains(ctx) }),
+		"domain.set":       operationOf(n.setDomain),
 		"domain.remove":    operationOf(removing(n.store.RemoveDomain)),
 		"domain.dns":       operationOf(n.domainRecords),
 		"domain.check":     operationOf(n.domainCheck),
@@ -60,6 +68,7 @@ func (n *node) operations() map[string]operation {
 		"account.list":     operationOf(func(ctx context.Context, _ nothing) ([]storage.Account, error) { return n.store.Accounts(ctx) }),
 		"account.remove":   operationOf(removing(n.store.RemoveAccount)),
 		"account.password": operationOf(n.setPassword),
+		"account.limit":    operationOf(n.limitAccount),
 		"account.salt":     operationOf(n.saltOf),
 		"password.add":     operationOf(n.addAppPassword),
 		"password.list":    operationOf(n.listAppPasswords),
@@ -72,7 +81,9 @@ func (n *node) operations() map[string]operation {
 		"alias.list":   operationOf(func(ctx context.Context, _ nothing) ([]storage.Alias, error) { return n.store.Aliases(ctx) }),
 		"alias.remove": operationOf(removing(n.store.RemoveAlias)),
 	}
-	maps.Copy(operations, n.dkimOperations())
+	for _, more := range []map[string]operation{n.dkimOperations(), n.groupOperations(), n.forwardOperations(), n.vacationOperations()} {
+		maps.Copy(operations, more)
+	}
 	return operations
 }
 

@@ -54,6 +54,8 @@ type settings struct {
 	IMAPConnectionsPerAddress number
 	IMAPFailedLogins          number
 
+	Queue queueSettings
+
 	LoginThrottle        toggle
 	LoginFailures        number
 	LoginFailuresNetwork number
@@ -94,6 +96,8 @@ func defaultSettings() settings {
 		IMAPConnectionsPerAddress: imap.DefaultConnectionsPerAddress,
 		IMAPFailedLogins:          imap.DefaultAuthFailures,
 
+		Queue: defaultQueueSettings(),
+
 		LoginThrottle:        true,
 		LoginFailures:        auth.DefaultAccountFailures,
 		LoginFailuresNetwork: auth.DefaultNetworkFailures,
@@ -114,7 +118,7 @@ const (
 
 // keys is the one list of the settings, in the order of the reference.
 func (s *settings) keys() []key {
-	return []key{
+	return append([]key{
 		{keyNode, "name of this node in its cluster; fixed by setup", &s.Node},
 		{"hostname", "name by which this node calls itself to others", &s.Hostname},
 		{"cluster-address", "HOST or HOST:PORT at which the other nodes reach this one", &s.ClusterAddress},
@@ -146,7 +150,7 @@ func (s *settings) keys() []key {
 		{"login-failures", "failed logins of an account from one network before they are slowed down", &s.LoginFailures},
 		{"login-failures-per-network", "failed logins from one network, over all accounts, before they are slowed down", &s.LoginFailuresNetwork},
 		{"login-lockout", "longest time for which logins are refused after failed ones", &s.LoginLockout},
-	}
+	}, s.Queue.keys()...)
 }
 
 // smtpLimits are the limits of one SMTP listener.
@@ -229,7 +233,7 @@ func (s *settings) check() error {
 	if s.LogKeep == 0 || s.LogSnapshot == 0 || s.PackSize == 0 || s.Housekeeping == 0 {
 		return usagef("log-keep, log-snapshot, pack-size and housekeeping are more than 0")
 	}
-	return nil
+	return s.Queue.check()
 }
 
 // readFile applies the keys of a node.toml; a file that does not exist has none.

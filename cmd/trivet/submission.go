@@ -29,8 +29,13 @@ func (n *node) submissionServer(authenticator *auth.Authenticator) *smtp.Server 
 	c := n.smtpConfig()
 	c.TLS = n.certs.server()
 	c.Auth = authenticator
-	c.Submission = storage.SubmissionLimit{Messages: int64(n.settings.SubmissionMessages), Recipients: int64(n.settings.SubmissionRecipients)}
+	c.Submission = n.settings.submissionLimit()
 	return smtp.New(c)
+}
+
+// submissionLimit is what an account may submit in an hour if it has no limits of its own.
+func (s settings) submissionLimit() storage.SubmissionLimit {
+	return storage.SubmissionLimit{Messages: int64(s.SubmissionMessages), Recipients: int64(s.SubmissionRecipients)}
 }
 
 // submissionServices are the two listeners of submission: STARTTLS, and TLS at once.
