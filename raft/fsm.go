@@ -49,6 +49,16 @@ type StateMachine interface {
 	Restore(r io.Reader) error
 }
 
+// Provider is a StateMachine of whose state parts do not change any more. They are not in what Stream sends: a node that needs the
+// state gets those that it lacks beforehand, whatever way a StateMachine words that, and can go on where an attempt was cut off.
+type Provider interface {
+	// Provide writes what Prepare on another node asked for. Called on several goroutines while Apply goes on.
+	Provide(ctx context.Context, query string, w io.Writer) error
+	// Prepare gets what the next Restore will need beside its bytes from the node that is about to send them. It does not touch
+	// the state. Called while Apply goes on; it may take as long as it takes, and ends with ctx.
+	Prepare(ctx context.Context, get func(ctx context.Context, query string) (io.ReadCloser, error)) error
+}
+
 // State is a StateMachine's state as of one moment.
 type State interface {
 	Size() int64   // exactly how many bytes WriteTo writes

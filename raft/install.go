@@ -29,20 +29,53 @@ const (
 
 var errCutOff = errors.New("the state did not arrive whole")
 
-// outgoing is a state on its way to a follower.
+// outgoing is a state for a follower. It is opened when its bytes are about to be sent, which is a while after the library has
+// opened it if the follower gets something else before.
 type outgoing struct {
-	*io.PipeReader
-	done func()
+	store *markers
+	index uint64 // of the marker when the library opened it
+	size  int64
+	from  *io.PipeReader // nil before begin
+}
+
+// errMoved: the log was truncated meanwhile, and with this snapshot the follower would lack entries. The library tries again.
+var errMoved = errors.New("there is a newer snapshot")
+
+// begin opens the state as it is now and returns its size. It may be called again.
+func (o *outgoing) begin() (size int64, err error) {
+	if o.from != nil {
+		return o.size, nil
+	}
+	o.store.pin()
+	if o.store.last().Index != o.index {
+		o.store.sent()
+		return 0, errMoved
+	}
+	if o.size, o.from, err = o.store.send(); err != nil {
+		o.store.sent()
+	}
+	return o.size, err
+}
+
+// Read implements io.Reader.
+func (o *outgoing) Read(p []byte) (int, error) {
+	if _, err := o.begin(); err != nil {
+		return 0, err
+	}
+	return o.from.Read(p)
 }
 
 // Close implements io.Closer.
 func (o *outgoing) Close() error {
-	o.done()
-	return o.PipeReader.Close()
+	if o.from == nil {
+		return nil
+	}
+	o.store.sent()
+	return o.from.Close()
 }
 
-// send opens the state as it is now, with what a receiver has to know of it in front.
-func (s *markers) send() (size int64, from io.ReadCloser, err error) {
+// send opens the state, with what a receiver has to know of it in front.
+func (s *markers) send() (size int64, from *io.PipeReader, err error) {
 	s.replacing.RLock()
 	defer s.replacing.RUnlock()
 	state, err := s.machine.Stream(s.stop)
@@ -61,7 +94,7 @@ func (s *markers) send() (size int64, from io.ReadCloser, err error) {
 		}
 		w.CloseWithError(errors.Join(err, state.Close()))
 	}()
-	return int64(streamHeader) + state.Size(), &outgoing{PipeReader: r, done: sync.OnceFunc(s.sent)}, nil
+	return int64(streamHeader) + state.Size(), r, nil
 }
 
 // fit returns why the state cannot be sent to a node: its release could not open it.

@@ -149,13 +149,7 @@ func (s *markers) Open(id string) (*hraft.SnapshotMeta, io.ReadCloser, error) {
 	if received {
 		return meta, io.NopCloser(bytes.NewReader(nil)), nil
 	}
-	s.pin()
-	size, from, err := s.send()
-	if err != nil {
-		s.sent()
-	}
-	meta.Size = size
-	return meta, from, err
+	return meta, &outgoing{store: s, index: meta.Index}, nil
 }
 
 // write makes next the marker, durably and atomically. It never goes backwards.

@@ -27,6 +27,11 @@ type ledger struct {
 	fail    error // what Apply returns
 	batches []int // sizes of the batches applied
 	streams int
+
+	// parts are what other nodes get before the state; got is what this one got.
+	parts, got map[string]string
+	// hinder is called when a part is asked for; its error is the answer.
+	hinder func(part string) error
 }
 
 func newLedger(t testing.TB, file string) *ledger {

@@ -199,7 +199,7 @@ func (n *Node) startMember() error {
 	n.transport = newTransport(n.port, func(id hraft.ServerID) bool {
 		_, known := n.member(string(id))
 		return known && n.leads()
-	}, n.fit)
+	}, n.fit, n.prepare)
 	n.log.markers.stalled = func() { n.port.dropRaft(func(inbound bool, _ string) bool { return inbound }) }
 	r, err := n.startRaft(n.transport)
 	if err != nil {
@@ -252,8 +252,13 @@ func (n *Node) onlyVoter() bool {
 }
 
 func (n *Node) addressOf(id string) (string, bool) {
-	s, known := n.member(id)
-	return string(s.Address), known
+	if s, known := n.member(id); known {
+		return string(s.Address), true
+	}
+	if from := n.sender.Load(); from != nil && from.ID == id {
+		return from.Address, true
+	}
+	return "", false
 }
 
 // starterTimeout, ten times, bounds how long Close can wait for electNow.

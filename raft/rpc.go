@@ -43,6 +43,8 @@ const (
 	pathLearner   = "/raft/learner"
 	pathRemove    = "/raft/remove"
 	pathTransfer  = "/raft/transfer"
+	pathPrepare   = "/raft/prepare"
+	pathProvide   = "/raft/provide"
 )
 
 // rpc is both halves of the RPC between nodes: HTTP/2 on the cluster's port.

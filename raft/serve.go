@@ -44,8 +44,10 @@ func (n *Node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	http.NotFound(w, r)
 }
 
-// expectant says whether this node knows of no member yet, so that any node may ask for its report before it sends the state.
-func (n *Node) expectant(path string) bool { return path == pathReport && len(n.servers()) == 0 }
+// expectant says whether this node knows of no member yet, so that any node may ask for its report, and send it the state.
+func (n *Node) expectant(path string) bool {
+	return (path == pathReport || path == pathPrepare) && len(n.servers()) == 0
+}
 
 // route returns the handler of exactly that path, or of the longest one above it that ends in a slash.
 func route(handlers map[string]http.Handler, path string) http.Handler {
@@ -67,6 +69,8 @@ func (n *Node) ownHandlers() map[string]http.Handler {
 		pathReadIndex: http.HandlerFunc(n.serveReadIndex),
 		pathReport:    http.HandlerFunc(n.serveReport),
 		pathMembers:   http.HandlerFunc(n.serveMembers),
+		pathPrepare:   http.HandlerFunc(n.servePrepare),
+		pathProvide:   http.HandlerFunc(n.serveProvide),
 		pathLearner:   n.control("add learner", n.serveLearner),
 		pathRemove:    n.control("remove", func(ctx context.Context, _ string, c change) error { return n.remove(ctx, c.ID) }),
 		pathTransfer:  n.control("transfer", func(ctx context.Context, _ string, c change) error { return n.transfer(ctx, c.ID) }),

@@ -46,6 +46,8 @@ type transport struct {
 	leads func(id hraft.ServerID) bool
 	// fit returns why a state cannot be sent to a node, or nil.
 	fit func(id hraft.ServerID) error
+	// prepare returns once a node has got what a state does not contain.
+	prepare func(id hraft.ServerID) error
 
 	mu    sync.Mutex
 	heard map[hraft.ServerID]time.Time // the last heartbeat that was answered
@@ -57,9 +59,9 @@ var (
 	_ hraft.WithClose   = (*transport)(nil)
 )
 
-func newTransport(p *port, leads func(hraft.ServerID) bool, fit func(hraft.ServerID) error) *transport {
+func newTransport(p *port, leads func(hraft.ServerID) bool, fit, prepare func(hraft.ServerID) error) *transport {
 	cfg := p.cfg
-	t := &transport{port: p, consumer: make(chan hraft.RPC), leads: leads, fit: fit, heard: map[hraft.ServerID]time.Time{}}
+	t := &transport{port: p, consumer: make(chan hraft.RPC), leads: leads, fit: fit, prepare: prepare, heard: map[hraft.ServerID]time.Time{}}
 	t.stop, t.cancel = context.WithCancel(context.Background())
 	logger := newLibraryLogger(cfg.Logger)
 	t.quick = hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{Logger: logger, Stream: outbound{p},
@@ -308,12 +310,26 @@ func (t *transport) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddres
 		}
 		return err
 	}
-	err := t.bulk.InstallSnapshot(id, joinTarget(id, target), args, resp, data)
-	if err != nil {
+	err := t.sendState(id, target, args, resp, data)
+	if err != nil && !errors.Is(err, errMoved) {
 		t.untilReached(id)
 		t.pause(refusedPause)
 	}
 	return err
+}
+
+// sendState sends a state once the follower has got what is not in it.
+func (t *transport) sendState(id hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest,
+	resp *hraft.InstallSnapshotResponse, data io.Reader) (err error) {
+	if err := t.prepare(id); err != nil {
+		return err
+	}
+	if state, ok := data.(*outgoing); ok {
+		if args.Size, err = state.begin(); err != nil {
+			return err
+		}
+	}
+	return t.bulk.InstallSnapshot(id, joinTarget(id, target), args, resp, data)
 }
 
 // Consumer implements raft.Transport.

@@ -106,6 +106,14 @@ func syncWAL(database string) error {
 	return f.Sync()
 }
 
+func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/klauspost/compress/zstd"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -32,6 +33,7 @@ func Sites() []string {
 type Machine struct {
 	mu        sync.Mutex
 	swap      sync.RWMutex
+	dir       string // DATA/state
 	files     *files
 	readers   int
 	shut      bool // files are closed: a replacement of the state failed half way; guarded by mu
@@ -49,6 +51,10 @@ type Machine struct {
 	checkpoint  chan struct{} // wakes the checkpointer
 	queued      chan struct{} // wakes whoever sends: see Store.QueueChanged
 	audits      audits
+
+	decoder   *zstd.Decoder
+	preparing sync.Mutex // held while packs are got, or a state arrives
+	prepared  map[int64]prepared
 }
 
 const (

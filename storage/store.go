@@ -106,7 +106,7 @@ func (s *Store) open() error {
 	if err := os.MkdirAll(spool, 0o700); err != nil {
 		return err
 	}
-	if err := settleState(state); err != nil {
+	if err := errors.Join(settleState(state), dropStalePrepared(state)); err != nil {
 		return err
 	}
 	var err error
@@ -120,8 +120,8 @@ func (s *Store) open() error {
 	if err != nil {
 		return err
 	}
-	s.machine = &Machine{readers: s.cfg.Readers, feed: s.feed, log: s.cfg.Logger, failpoint: s.cfg.Failpoint, checkpoint: make(chan struct{}, 1),
-		queued: make(chan struct{}, 1), replaced: s.databasesReplaced}
+	s.machine = &Machine{dir: state, decoder: s.decoder, prepared: map[int64]prepared{}, readers: s.cfg.Readers, feed: s.feed, log: s.cfg.Logger,
+		failpoint: s.cfg.Failpoint, checkpoint: make(chan struct{}, 1), queued: make(chan struct{}, 1), replaced: s.databasesReplaced}
 	return s.machine.use(f)
 }
 

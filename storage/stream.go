@@ -16,10 +16,15 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// The stream of a state: streamMagic, then for each database its name, page
-// size and number of pages, the pages, and their SHA-256; an empty name ends
-// it. All numbers are uvarints.
-const streamMagic = "trivet state 1\n"
+// The stream of a state: streamMagic, how many sealed packs there are, the id of
+// each; then for mail.db and the open pack the name, page size and number of
+// pages, the pages, and their SHA-256; an empty name ends it. All numbers are
+// uvarints. The sealed packs come another way, see [Machine.Prepare]; the first
+// release, which begins with firstStreamMagic, sent them as well, and no list.
+const (
+	streamMagic      = "trivet state 2\n"
+	firstStreamMagic = "trivet state 1\n"
+)
 
 var streamName = regexp.MustCompile(`^(mail|packs/[1-9][0-9]{0,8}|databases/[1-9][0-9]{0,18})\.db$`)
 
@@ -27,6 +32,7 @@ var streamName = regexp.MustCompile(`^(mail|packs/[1-9][0-9]{0,8}|databases/[1-9
 // transaction on every file until Close: nothing is copied to disk for it, but
 // the WAL files grow meanwhile.
 type State struct {
+	sealed  []int64
 	sources []*source
 	size    int64
 	index   uint64
@@ -37,10 +43,11 @@ func (m *Machine) Stream(ctx context.Context) (*State, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	s := &State{size: int64(len(streamMagic)) + 1}
+	s := &State{}
 	if err := m.freeze(s); err != nil {
 		return nil, errors.Join(fmt.Errorf("stream state: %w", err), s.Close())
 	}
+	s.size = int64(len(s.head())) + 1
 	for _, f := range s.sources {
 		s.size += int64(len(f.head())) + f.pages*f.pageSize + sha256.Size
 	}
@@ -67,7 +74,7 @@ func (s *State) Close() error {
 func (s *State) WriteTo(w io.Writer) (int64, error) {
 	counted := &countingWriter{w: w}
 	out := bufio.NewWriterSize(counted, 256<<10)
-	out.WriteString(streamMagic)
+	out.Write(s.head())
 	for _, f := range s.sources {
 		if err := f.write(out); err != nil {
 			return counted.n, fmt.Errorf("stream %s: %w", f.name, err)
@@ -76,6 +83,15 @@ func (s *State) WriteTo(w io.Writer) (int64, error) {
 	out.WriteByte(0)
 	err := out.Flush()
 	return counted.n, err
+}
+
+// head is what the stream begins with.
+func (s *State) head() []byte {
+	b := binary.AppendUvarint([]byte(streamMagic), uint64(len(s.sealed)))
+	for _, id := range s.sealed {
+		b = binary.AppendUvarint(b, uint64(id))
+	}
+	return b
 }
 
 type countingWriter struct {
@@ -96,7 +112,7 @@ type source struct {
 	pageSize, pages int64
 }
 
-// freeze opens a read transaction on every file, between two batches.
+// freeze opens a read transaction on the files that change, between two batches.
 func (m *Machine) freeze(s *State) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -104,16 +120,12 @@ func (m *Machine) freeze(s *State) error {
 		return err
 	}
 	s.index = m.applied.Load()
-	names := []string{"mail.db"}
-	m.files.packs.mu.RLock()
-	for _, f := range m.files.packs.table {
-		names = append(names, packFileName(f.id))
-	}
-	m.files.packs.mu.RUnlock()
+	s.sealed = m.files.packs.sealed()
 	ids, err := databaseIDs(m.files.mail)
 	if err != nil {
 		return err
 	}
+	names := []string{"mail.db", packFileName(m.files.packs.id)}
 	for _, id := range ids {
 		names = append(names, databaseFileName(id))
 	}
@@ -178,29 +190,63 @@ func (f *source) write(out *bufio.Writer) error {
 	return err
 }
 
-// Restore replaces the state by what [Machine.Stream] wrote elsewhere. The new
-// files are whole and on disk before they take the place of the old ones; a
-// crash in between leaves one or the other, which the next Open finds.
+// Restore replaces the state by what [Machine.Stream] wrote elsewhere, and the
+// sealed packs that Prepare saw to. The new files are whole and on disk before
+// they take the place of the old ones; a crash in between leaves one or the
+// other, which the next Open finds.
 func (m *Machine) Restore(r io.Reader) error {
-	incoming := filepath.Join(filepath.Dir(m.files.dir), incomingState)
-	if err := receiveState(incoming, r); err != nil {
+	if !m.preparing.TryLock() {
+		return fail("restore state", KindUnavailable, "packs are being got from another node")
+	}
+	defer m.preparing.Unlock()
+	incoming := filepath.Join(filepath.Dir(m.dir), incomingState)
+	sealed, err := receiveState(incoming, r)
+	for _, id := range sealed {
+		if _, ok := m.prepared[id]; !ok && err == nil {
+			err = fmt.Errorf("pack %d is not here", id)
+		}
+	}
+	if err == nil {
+		err = checkIncoming(incoming)
+	}
+	if err != nil {
 		return fmt.Errorf("restore state: %w", errors.Join(err, os.RemoveAll(incoming)))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.replace(); err != nil {
+	if err := m.replace(incoming, sealed); err != nil {
 		return fmt.Errorf("restore state: %w", err)
 	}
+	m.dropExtras()
+	m.prepared = map[int64]prepared{}
 	m.directory.Add(1)
 	m.catalogue.Add(1)
 	m.replaced()
 	m.feed.publishAll()
-	return nil
+	return os.RemoveAll(filepath.Join(filepath.Dir(m.dir), preparedPacks))
+}
+
+// checkIncoming looks whether this release can use a state that arrived.
+func checkIncoming(dir string) error {
+	c, err := openReader(mailFile(dir))
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	version := 0
+	if _, err := c.row("PRAGMA user_version", func(st *sqlite.Stmt) { version = st.ColumnInt(0) }); err != nil {
+		return err
+	}
+	if version > len(mailMigrations) {
+		return fmt.Errorf("schema version %d is newer than this release knows (%d); upgrade this node", version, len(mailMigrations))
+	}
+	_, err = readLevel(c)
+	return err
 }
 
 // replace closes the files and opens the incoming ones in their place. When
 // that fails the machine is shut until reopen succeeds. The caller holds mu.
-func (m *Machine) replace() error {
+func (m *Machine) replace(incoming string, sealed []int64) error {
 	m.swap.Lock() // waits for the reads that are running
 	defer m.swap.Unlock()
 	if !m.shut {
@@ -209,10 +255,67 @@ func (m *Machine) replace() error {
 			return err
 		}
 	}
-	if err := replaceState(m.files.dir); err != nil {
+	for _, id := range sealed {
+		if err := m.addSealed(incoming, id); err != nil {
+			return fmt.Errorf("pack %d: %w", id, err)
+		}
+	}
+	if err := markWhole(incoming); err != nil {
+		return err
+	}
+	if err := replaceState(m.dir); err != nil {
 		return err
 	}
 	return m.openAgain()
+}
+
+// addSealed makes a sealed pack part of the incoming state. It stays where it is
+// as well, until the state has been replaced.
+func (m *Machine) addSealed(incoming string, id int64) error {
+	from := filepath.Join(filepath.Dir(m.dir), preparedPacks, filepath.Base(packFileName(id)))
+	if m.prepared[id].own {
+		from = filepath.Join(m.dir, packFileName(id))
+	}
+	if info, err := os.Stat(from + "-wal"); err == nil && info.Size() > 0 {
+		return errors.New("the file is in use")
+	}
+	to := filepath.Join(incoming, packFileName(id))
+	if os.Link(from, to) == nil {
+		return nil
+	}
+	return copyWhole(from, to) // a file system without links
+}
+
+func copyWhole(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = io.Copy(out, in); err == nil {
+		err = out.Sync()
+	}
+	return errors.Join(err, out.Close())
+}
+
+// dropExtras deletes chunks that nothing refers to in the new state. The caller holds mu.
+func (m *Machine) dropExtras() {
+	for id, p := range m.prepared {
+		if len(p.extras) == 0 {
+			continue
+		}
+		c, err := openWriter(m.files.packs.path(id))
+		if err == nil {
+			err = errors.Join(dropChunks(c, p.extras), c.script("PRAGMA incremental_vacuum"), c.script("PRAGMA wal_checkpoint(PASSIVE)"), c.close())
+		}
+		if err != nil {
+			m.log.Warn("chunks that nothing refers to stay in a pack", "pack", id, "chunks", len(p.extras), "error", err)
+		}
+	}
 }
 
 // reopen opens the files that a failed replacement left closed. The caller
@@ -223,14 +326,14 @@ func (m *Machine) reopen() error {
 	}
 	m.swap.Lock()
 	defer m.swap.Unlock()
-	if err := settleState(m.files.dir); err != nil {
+	if err := settleState(m.dir); err != nil {
 		return err
 	}
 	return m.openAgain()
 }
 
 func (m *Machine) openAgain() error {
-	f, err := openFiles(m.files.dir, m.readers, m.failpoint)
+	f, err := openFiles(m.dir, m.readers, m.failpoint)
 	if err != nil {
 		return err
 	}
@@ -248,29 +351,58 @@ const (
 	wholeMark     = "whole" // a file in incomingState, made last
 )
 
-func receiveState(dir string, r io.Reader) error {
+// receiveState writes the files of a stream, and returns which sealed packs belong to them.
+func receiveState(dir string, r io.Reader) (sealed []int64, err error) {
 	if err := os.RemoveAll(dir); err != nil {
-		return err
+		return nil, err
 	}
 	for _, d := range stateDirs {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	in := bufio.NewReaderSize(r, 256<<10)
 	magic := make([]byte, len(streamMagic))
-	if _, err := io.ReadFull(in, magic); err != nil || string(magic) != streamMagic {
-		return errors.Join(errors.New("this is not the stream of a state"), err)
+	if _, err := io.ReadFull(in, magic); err != nil {
+		return nil, err
+	}
+	switch string(magic) {
+	case streamMagic:
+		if sealed, err = receiveSealed(in); err != nil {
+			return nil, err
+		}
+	case firstStreamMagic:
+	default:
+		return nil, errors.New("this is not the stream of a state")
 	}
 	for {
 		more, err := receiveFile(dir, in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !more {
-			break
+			return sealed, nil
 		}
 	}
+}
+
+func receiveSealed(in *bufio.Reader) (ids []int64, err error) {
+	n, err := binary.ReadUvarint(in)
+	if err != nil || n > maxPacks {
+		return nil, errors.Join(err, fmt.Errorf("%d packs", n))
+	}
+	for range n {
+		id, err := binary.ReadUvarint(in)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, int64(id))
+	}
+	return ids, nil
+}
+
+// markWhole says that all files of an incoming state are there.
+func markWhole(dir string) error {
 	for _, d := range []string{filepath.Join(dir, "packs"), filepath.Join(dir, "databases"), dir} {
 		if err := syncDir(d); err != nil {
 			return err

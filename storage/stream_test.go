@@ -35,6 +35,10 @@ func TestStreamAndRestore(t *testing.T) {
 	g := newFixture(t)
 	g.account("other@example.net")
 	before := g.sound()
+	if err := g.Machine().Restore(bytes.NewReader(stream.Bytes())); err == nil {
+		t.Fatal("a state without its packs was taken")
+	}
+	f.must(g.Machine().Prepare(context.Background(), f.get(nil)))
 	for name, damaged := range map[string][]byte{
 		"empty":   nil,
 		"cut":     stream.Bytes()[:stream.Len()-1],
@@ -82,7 +86,9 @@ func TestRestoreCutShort(t *testing.T) {
 			want := g.sound().Sum
 			f.must(g.Store.Close())
 			state, incoming := filepath.Join(g.dir, "state"), filepath.Join(g.dir, incomingState)
-			f.must(receiveState(incoming, bytes.NewReader(stream.Bytes())))
+			_, err := receiveState(incoming, bytes.NewReader(stream.Bytes()))
+			f.must(err)
+			f.must(markWhole(incoming))
 			switch step {
 			case "incoming not whole":
 				f.must(os.Remove(filepath.Join(incoming, wholeMark)))
@@ -112,33 +118,50 @@ func TestRestoreCutShort(t *testing.T) {
 	}
 }
 
-// TestRestoreThatCannotBeOpened receives a state of a newer release: reads fail
-// and do not hang, commands are not applied, and a good state mends it.
-func TestRestoreThatCannotBeOpened(t *testing.T) {
+// TestRestoreOfANewerRelease is refused before anything is replaced.
+func TestRestoreOfANewerRelease(t *testing.T) {
 	f := newFixture(t)
 	f.account("alice@example.org")
 	good := f.stream()
 	f.must(f.machine.files.mail.script("PRAGMA user_version=9999"))
 	newer := f.stream()
-
 	g := newFixture(t)
 	g.account("other@example.net")
-	entry := g.log.entries[0]
-	if err := g.Machine().Restore(newer); err == nil {
-		t.Fatal("a newer state was taken")
+	want := g.sound().Sum
+	if err := g.Machine().Restore(newer); err == nil || !strings.Contains(err.Error(), "upgrade this node") {
+		t.Fatalf("a newer state was taken: %v", err)
 	}
-	if _, err := g.Accounts(context.Background()); KindOf(err) != KindUnavailable {
-		t.Fatalf("a read says %v", err)
-	}
-	if _, err := g.Machine().Apply([]Entry{entry}); err == nil {
-		t.Fatal("a command was applied to a closed state")
-	}
-	if _, err := g.Machine().Persist(context.Background()); err == nil {
-		t.Fatal("a closed state was persisted")
+	if g.sound().Sum != want {
+		t.Fatal("the state has changed")
 	}
 	f.must(g.Machine().Restore(good))
 	if _, err := g.AccountByAddress(context.Background(), "alice@example.org"); err != nil {
 		t.Fatal(err)
 	}
 	g.sound()
+}
+
+// TestRestoreThatFailsHalfWay loses a pack when the old files are closed
+// already: reads fail and do not hang, and the old state is opened again.
+func TestRestoreThatFailsHalfWay(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.PackBytes = 300_000 })
+	f.exercise()
+	stream := f.stream()
+	g := newFixture(t)
+	g.account("other@example.net")
+	want := g.sound().Sum
+	f.must(g.Machine().Prepare(context.Background(), f.get(nil)))
+	f.must(os.RemoveAll(filepath.Join(g.dir, preparedPacks)))
+	if err := g.Machine().Restore(stream); err == nil {
+		t.Fatal("a state without its packs was taken")
+	}
+	if _, err := g.Accounts(context.Background()); KindOf(err) != KindUnavailable {
+		t.Fatalf("a read says %v", err)
+	}
+	if _, err := g.Machine().Persist(context.Background()); err != nil { // opens it again
+		t.Fatal(err)
+	}
+	if g.sound().Sum != want {
+		t.Fatal("the state has changed")
+	}
 }

@@ -14,7 +14,10 @@ import (
 // not know each other.
 type stateMachine struct{ machine *storage.Machine }
 
-var _ raft.StateMachine = stateMachine{}
+var (
+	_ raft.StateMachine = stateMachine{}
+	_ raft.Provider     = stateMachine{}
+)
 
 func (s stateMachine) Apply(entries []raft.Entry) ([][]byte, error) {
 	converted := make([]storage.Entry, len(entries))
@@ -34,6 +37,14 @@ func (s stateMachine) Stream(ctx context.Context) (raft.State, error) {
 		return nil, err
 	}
 	return state, nil
+}
+
+func (s stateMachine) Provide(ctx context.Context, query string, w io.Writer) error {
+	return s.machine.Provide(ctx, query, w)
+}
+
+func (s stateMachine) Prepare(ctx context.Context, get func(context.Context, string) (io.ReadCloser, error)) error {
+	return s.machine.Prepare(ctx, get)
 }
 
 // How long a change is asked for again while the cluster finds a leader.
