@@ -269,8 +269,12 @@ func TestStateTravelsAsASnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := io.Copy(sink, body); err != nil || n != opened.Size {
-		t.Fatalf("%d of %d bytes: %v", n, opened.Size, err)
+	size, err := body.(*outgoing).begin()
+	if err != nil || opened.Index != meta[0].Index {
+		t.Fatalf("%+v, %v", opened, err)
+	}
+	if n, err := io.Copy(sink, body); err != nil || n != size {
+		t.Fatalf("%d of %d bytes: %v", n, size, err)
 	}
 	if err := sink.Close(); err != nil {
 		t.Fatal(err)
