@@ -41,7 +41,7 @@ func TestCatchUpByState(t *testing.T) {
 	sent := &outbox{}
 	wg.Go(func() {
 		part := &cluster{t: t, nodes: c.nodes[:2]}
-		part.keepSending(1, []string{"ann"}, sent, stop)
+		part.keepSending(1, []string{"ann"}, sent, 0, stop)
 	})
 	random := rand.New(rand.NewPCG(9, 9))
 	for range 4 {
