@@ -117,8 +117,15 @@ func applyRenewLease(t *tx, b renewLease) (any, error) {
 // stopped. Their recipients are due again after a delay, and listed as perhaps
 // duplicates: how far the node got is not known. It returns how many there were.
 func (s *Store) RevokeLeases(ctx context.Context, node string, delay time.Duration) (int, error) {
-	var n int
-	_, err := s.propose(ctx, kindRevokeLease, nil, revokeLease{node, s.cfg.Now().Add(delay).UnixMilli()}, &n)
+	n := 0
+	err := s.with(ctx, func(c *conn) error {
+		_, err := c.row("SELECT count(*) FROM queue_lease WHERE node = ?", func(st *sqlite.Stmt) { n = st.ColumnInt(0) }, node)
+		return err
+	})
+	if err != nil || n == 0 {
+		return 0, readError("find the leases of a node", err)
+	}
+	_, err = s.propose(ctx, kindRevokeLease, nil, revokeLease{node, s.cfg.Now().Add(delay).UnixMilli()}, &n)
 	return n, err
 }
 

@@ -157,7 +157,7 @@ func testCurlCommands(t *testing.T, d *demo) {
 		{"EXAMINE INBOX", "FLAGS ("},
 		{`LIST (SPECIAL-USE) "" *`, "Junk"},
 		{`LIST "" % RETURN (CHILDREN)`, "INBOX"},
-		{"NAMESPACE", "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n"},
+		{"NAMESPACE", "* NAMESPACE ((\"\" \"/\")) ((\"Other Users/\" \"/\")) NIL\r\n"},
 		{`LIST (SUBSCRIBED) "" (INBOX Sen%)`, "LIST"},
 	} {
 		got := string(c.curl(d, bob, "", "--request", exchange.request))

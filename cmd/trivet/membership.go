@@ -187,22 +187,28 @@ func (n *node) keepMembership(ctx context.Context) {
 
 // settle does one round of keepMembership; nil: everything is as it should be.
 func (n *node) settle(ctx context.Context) error {
-	if n.raft.Status().Role == raft.RoleLeader {
-		if err := errors.Join(n.ensureShared(ctx), n.ensureSelfSigned(ctx)); err != nil {
-			return err
+	if n.open[listenCluster] != nil {
+		if err := n.renewCertificate(ctx); err != nil {
+			n.log.Warn("this node's certificate is not renewed; it is tried again", "error", err)
 		}
-	}
-	if n.open[listenCluster] == nil {
-		return errors.Join(n.publishHost(ctx), n.raiseLevel(ctx))
-	}
-	if err := n.renewCertificate(ctx); err != nil {
-		n.log.Warn("this node's certificate is not renewed; it is tried again", "error", err)
 	}
 	if err := n.raft.Ready(); err != nil {
 		return err
 	}
+	if n.raft.Status().Role == raft.RoleLeader {
+		// What a state has not applied yet looks like what nobody has decided.
+		if _, err := n.raft.ReadIndex(ctx); err != nil {
+			return err
+		}
+		if err := errors.Join(n.ensureShared(ctx), n.ensureSelfSigned(ctx)); err != nil {
+			return err
+		}
+	}
 	if err := n.publishHost(ctx); err != nil {
 		return err
+	}
+	if n.open[listenCluster] == nil {
+		return n.raiseLevel(ctx)
 	}
 	members, err := n.raft.Members(ctx)
 	if err != nil {
