@@ -72,6 +72,7 @@ type Config struct {
 	Secret   []byte
 	Throttle Throttle
 	Now      func() time.Time // nil: time.Now
+	Guard    *Guard           // told who logs in and who fails to; nil: nobody is
 	Observe  func(Outcome)    // called after each attempt, for metrics; nil: nobody is
 }
 
@@ -94,6 +95,7 @@ type Authenticator struct {
 	directory Directory
 	secret    []byte
 	throttle  *throttle
+	guard     *Guard
 	observe   func(Outcome)
 	slots     chan struct{} // held while a guess is checked: as many as there are cores
 }
@@ -113,6 +115,7 @@ func NewAuthenticator(directory Directory, cfg Config) *Authenticator {
 		directory: directory,
 		secret:    cfg.Secret,
 		throttle:  newThrottle(cfg.Throttle, cfg.Now),
+		guard:     cfg.Guard,
 		observe:   cfg.Observe,
 		slots:     make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
@@ -225,6 +228,7 @@ func (a *Authenticator) guess(ctx context.Context, remote net.Addr, cred credent
 	}
 	used, ok, wait := a.checked(remote, cred, check)
 	<-a.slots
+	a.report(remote, cred, ok)
 	switch {
 	case wait > 0:
 		return Identity{}, &ThrottledError{RetryAfter: wait}
@@ -236,6 +240,17 @@ func (a *Authenticator) guess(ctx context.Context, remote net.Addr, cred credent
 	id, err := a.identity(ctx, cred)
 	id.AppPassword = used.Name
 	return id, err
+}
+
+// report tells the guard. A login that is put off counts as one that failed.
+func (a *Authenticator) report(remote net.Addr, cred credential, ok bool) {
+	switch {
+	case a.guard == nil:
+	case !ok:
+		a.guard.Offend(remote, OffenceFailedLogin)
+	case !cred.Disabled:
+		a.guard.LoggedIn(remote, cred.AccountID)
+	}
 }
 
 func (a *Authenticator) checked(remote net.Addr, cred credential, check checker) (used storage.AppPassword, ok bool, wait time.Duration) {

@@ -42,6 +42,9 @@ func (d *door) Accept() (net.Conn, error) {
 // admit counts a connection, or says why not.
 func (s *Server) admit(conn net.Conn) (*gate, *reply) {
 	network := networkOf(address(conn.RemoteAddr()))
+	if err := s.cfg.Guard.Admit(s.ctx, conn.RemoteAddr()); err != nil {
+		return nil, answer(421, 4, 7, 0, shorten(err.Error())+", closing connection")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := &s.cfg.Limits

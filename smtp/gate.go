@@ -9,6 +9,8 @@ import (
 	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
+
+	"trivet/auth"
 )
 
 // gate is the net.Conn that go-smtp has instead of the network: it stands
@@ -101,7 +103,11 @@ func (g *gate) command() ([]byte, error) {
 		g.stash = nil
 		return line, nil
 	}
-	return g.readLine(earliest(deadline(g.limits.CommandTimeout), g.s.ends), !g.s.inTransaction())
+	line, err := g.readLine(earliest(deadline(g.limits.CommandTimeout), g.s.ends), !g.s.inTransaction())
+	if wait := g.s.server.cfg.Guard.Command(g.conn.RemoteAddr()); wait > 0 {
+		g.pause(wait)
+	}
+	return line, err
 }
 
 // refuseLine answers a line that could not be read, which ends the session
@@ -203,7 +209,7 @@ func (g *gate) Write(p []byte) (int, error) {
 func (g *gate) greet() bool {
 	g.greeted = true
 	if !g.implicitTLS {
-		return true
+		return g.hearsFirst()
 	}
 	if err := g.upgrade(); err != nil {
 		g.handshakeFailed(err)
@@ -212,11 +218,33 @@ func (g *gate) greet() bool {
 	return true
 }
 
+// hearsFirst reports whether the client waits for the greeting, as RFC 5321
+// section 3.1 has it. Who sends to thousands often does not.
+func (g *gate) hearsFirst() bool {
+	delay := g.s.server.cfg.GreetingDelay
+	if delay <= 0 || g.s.submits() || auth.Loopback(g.conn.RemoteAddr()) {
+		return true
+	}
+	switch err := g.fill(deadline(delay), true); {
+	case err == nil:
+		g.s.server.cfg.Guard.Offend(g.conn.RemoteAddr(), auth.OffenceEarlyTalk)
+		g.finish(errEarly)
+	case errors.Is(err, errDraining):
+		g.finish(errShutdown)
+	case isTimeout(err):
+		return true
+	default:
+		g.closing = true
+	}
+	return false
+}
+
 // reply answers a command instead of go-smtp.
 func (g *gate) reply(r *reply) {
 	if isProtocolError(r.Code) {
 		if g.errors++; g.limits.MaxErrors > 0 && g.errors > g.limits.MaxErrors {
 			r = errTooMany
+			g.s.server.cfg.Guard.Offend(g.conn.RemoteAddr(), auth.OffenceProtocol)
 		}
 	}
 	if r.Code == 421 {

@@ -7,6 +7,7 @@ import (
 
 	gosmtp "github.com/emersion/go-smtp"
 
+	"trivet/auth"
 	"trivet/storage"
 )
 
@@ -126,14 +127,27 @@ func (s *session) Rcpt(string, *gosmtp.RcptOptions) error {
 	}
 	if refusal.Code >= 500 {
 		s.refusals++
-		if limit := s.server.cfg.Limits.MaxRefusedRecipients; limit > 0 && s.refusals > limit {
-			refusal = errProbing
-			s.gate.closing = true
-		}
+		refusal = s.slowDown(refusal)
 	}
 	s.server.log.LogAttrs(s.server.ctx, slog.LevelInfo, "recipient refused", slog.String("id", s.transaction),
 		slog.String("sender", s.mail.from.String()), slog.String("recipient", to.String()),
 		slog.String("remote", s.remote.String()), slog.Int("code", refusal.Code), slog.String("reply", refusal.Message))
+	return refusal
+}
+
+// slowDown makes who tries addresses wait, and ends the session after too many.
+func (s *session) slowDown(refusal *reply) *reply {
+	offence := auth.OffenceUnknownRecipient
+	if limit := s.server.cfg.Limits.MaxRefusedRecipients; limit > 0 && s.refusals > limit {
+		refusal, offence = errProbing, auth.OffenceHarvest
+		s.gate.closing = true
+	}
+	if s.who.AccountID == 0 { // a user mistypes
+		if wait := s.server.cfg.Guard.Offend(s.gate.conn.RemoteAddr(), offence); wait > 0 {
+			s.gate.flush() // what is known already need not wait
+			s.gate.pause(wait)
+		}
+	}
 	return refusal
 }
 

@@ -20,6 +20,7 @@ func answer(code, class, subject, detail int, text string) *reply {
 // The replies that do not depend on anything.
 var (
 	errTimeout      = answer(421, 4, 4, 2, "Timeout, closing connection")
+	errEarly        = answer(554, 5, 5, 1, "You spoke before the greeting (RFC 5321 section 3.1), closing connection")
 	errShutdown     = answer(421, 4, 3, 2, "Service shutting down, try again")
 	errCommandLong  = answer(500, 5, 5, 2, "Line too long")
 	errBareLineEnd  = answer(500, 5, 5, 2, "Command lines end with CRLF (RFC 5321 section 2.3.8)")

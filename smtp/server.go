@@ -54,6 +54,17 @@ type Metrics interface {
 	Message(code int, size int64, took time.Duration)
 }
 
+// Guard is told what clients do; [auth.Guard] is one. Its methods are called on
+// the sessions' goroutines, Admit on that of the listener, and return at once.
+type Guard interface {
+	// Admit counts a connection and says why it is refused, in words for the client.
+	Admit(ctx context.Context, remote net.Addr) error
+	// Command counts a command and returns how long it is to wait.
+	Command(remote net.Addr) time.Duration
+	// Offend counts an offence and returns how long the answer is to wait.
+	Offend(remote net.Addr, what auth.Offence) time.Duration
+}
+
 // Config is what a [Server] is made of.
 type Config struct {
 	Hostname string // our name in the greeting and in Received fields
@@ -63,6 +74,13 @@ type Config struct {
 	TLS      *tls.Config      // nil: STARTTLS is not offered
 	Metrics  Metrics          // nil: nobody is told
 	Clock    func() time.Time // of Received fields and internal dates; nil: time.Now
+
+	// Guard keeps out and slows down who means no good; nil: nobody.
+	Guard Guard
+	// GreetingDelay is how long a client from elsewhere must be silent before it
+	// is greeted; one that is not is turned away. 0: not at all. Users are not put
+	// off so.
+	GreetingDelay time.Duration
 
 	// Auth makes this a server for submission (RFC 6409): clients log in, send in
 	// their own names only, to anywhere. nil: for mail from other servers.
@@ -112,6 +130,9 @@ func New(cfg Config) *Server {
 	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = noMetrics{}
+	}
+	if cfg.Guard == nil {
+		cfg.Guard = noGuard{}
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
@@ -210,6 +231,12 @@ func (s *Server) settle() {
 		close(s.quiet)
 	}
 }
+
+type noGuard struct{}
+
+func (noGuard) Admit(context.Context, net.Addr) error       { return nil }
+func (noGuard) Command(net.Addr) time.Duration              { return 0 }
+func (noGuard) Offend(net.Addr, auth.Offence) time.Duration { return 0 }
 
 type noMetrics struct{}
 

@@ -61,6 +61,10 @@ const (
 	lastDirectoryKind     kind = 105 // those from 96 to here change the directory; see ofDirectory
 
 	kindSetSubmissionLimit kind = 106
+	kindAddBan             kind = 107
+	kindLiftBan            kind = 108
+	kindPruneBans          kind = 109
+	kindRememberLogins     kind = 110
 
 	kindPutCertificateFile     kind = 176
 	kindDeleteCertificateFiles kind = 177

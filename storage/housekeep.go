@@ -58,6 +58,9 @@ func (s *Store) Housekeep(ctx context.Context) error {
 	if err := s.pruneQueue(ctx); err != nil {
 		return err
 	}
+	if err := s.pruneBans(ctx); err != nil {
+		return err
+	}
 	if err := s.keepDatabases(ctx); err != nil {
 		return err
 	}

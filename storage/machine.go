@@ -46,6 +46,7 @@ type Machine struct {
 	applied     atomic.Uint64 // last command in all files
 	level       atomic.Int64  // of the state, see Level
 	directory   atomic.Uint64 // grows with every change of domains, accounts and aliases
+	bans        atomic.Uint64 // grows with every change of bans
 	catalogue   atomic.Uint64 // grows with every change of those, of databases and of grants
 	written     atomic.Int64  // octets since the last checkpoint, roughly
 	checkpoint  chan struct{} // wakes the checkpointer
@@ -129,6 +130,9 @@ func (m *Machine) applyBatch(entries []Entry) ([][]byte, error) {
 	if b.directory {
 		m.directory.Add(1)
 	}
+	if b.bans {
+		m.bans.Add(1)
+	}
 	if b.catalogue {
 		m.catalogue.Add(1)
 	}
@@ -158,6 +162,7 @@ type batch struct {
 	kept    uint64 // the last command that was not refused
 
 	directory  bool // domains, accounts or aliases changed
+	bans       bool // bans changed
 	queue      bool // there may be something to send
 	catalogue  bool // or databases or grants
 	savepoints bool // each command gets one, so that a refused one can be undone by itself
@@ -252,6 +257,7 @@ func (b *batch) savepoint(sql string) error {
 // request id, its chunks go to the pack.
 func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
 	b.directory = b.directory || c.kind.ofDirectory()
+	b.bans = b.bans || c.kind >= kindAddBan && c.kind <= kindPruneBans
 	b.catalogue = b.catalogue || c.kind.ofCatalogue()
 	b.kept, b.level = e.Index, t.level
 	b.queue = b.queue || c.kind == kindDispatch || c.kind == kindChangeQueue || c.kind == kindRecord
@@ -518,6 +524,10 @@ var appliers = map[kind]applier{
 	kindSetVacation:       apply(applySetVacation),
 
 	kindSetSubmissionLimit: apply(applySetSubmissionLimit),
+	kindAddBan:             apply(applyAddBan),
+	kindLiftBan:            apply(applyLiftBan),
+	kindPruneBans:          apply(applyPruneBans),
+	kindRememberLogins:     apply(applyRememberLogins),
 
 	kindCreateDatabase:   apply(applyCreateDatabase),
 	kindDropDatabase:     apply(applyDropDatabase),

@@ -61,6 +61,7 @@ type Store struct {
 	sql      sqlRoom
 	cram     offersCRAM
 	signing  signingKeys
+	banned   bans
 
 	peer      atomic.Pointer[Peer]
 	repairing sync.Mutex

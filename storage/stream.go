@@ -220,6 +220,7 @@ func (m *Machine) Restore(r io.Reader) error {
 	m.dropExtras()
 	m.prepared = map[int64]prepared{}
 	m.directory.Add(1)
+	m.bans.Add(1)
 	m.catalogue.Add(1)
 	m.replaced()
 	m.feed.publishAll()
