@@ -48,6 +48,7 @@ type node struct {
 	disk     *diskSpace
 	resolver *dns.Resolver
 	certs    *certificates
+	guard    *auth.Guard
 	acme     *acme
 	open     listeners
 	mail     atomic.Pointer[imap.Server] // nil until mailboxes are served
@@ -201,6 +202,8 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 	defer stop()
 	run.wait.Go(func() { n.keepMembership(background) })
 	run.wait.Go(func() { n.certs.keep(background) })
+	n.guard = auth.NewGuard(n.store, n.guardConfig())
+	run.wait.Go(func() { n.guard.Run(background) })
 	n.waitForMail(ctx)
 	if err := n.raiseLevel(ctx); err != nil { // keepMembership tries it again
 		n.log.Info("not everything of this release can be used yet", "reason", err)
@@ -275,16 +278,17 @@ func (n *node) mailServices(open listeners) ([]service, error) {
 	if err != nil {
 		return nil, err
 	}
-	authenticator := auth.NewAuthenticator(n.store, auth.Config{Secret: key, Now: n.now, Throttle: n.settings.loginThrottle(), Observe: n.metrics.login})
+	authenticator := auth.NewAuthenticator(n.store, auth.Config{Secret: key, Now: n.now, Throttle: n.settings.loginThrottle(), Observe: n.metrics.login,
+		Guard: n.guard})
 	imapServer := imap.NewServer(imap.Config{Store: n.store, Auth: authenticator, TLS: n.certs.server(), Logger: n.log, Version: release, Limits: n.settings.imapLimits(), Clock: n.now, Current: n.raft.Ready})
 	n.mail.Store(imapServer)
 	smtpServer := smtp.New(n.smtpConfig())
 	services := n.submissionServices(open, authenticator)
 	if l := open[listenIMAP]; l != nil {
-		services = append(services, service{listenIMAP, l, imapServer.Serve, imapServer.Shutdown})
+		services = append(services, service{listenIMAP, guarded{l, n.guard}, imapServer.Serve, imapServer.Shutdown})
 	}
 	if l := open[listenIMAPS]; l != nil {
-		l = tls.NewListener(l, n.certs.server()) // the handshake is made, and bounded, by the session
+		l = tls.NewListener(guarded{l, n.guard}, n.certs.server()) // the handshake is made, and bounded, by the session
 		services = append(services, service{listenIMAPS, l, imapServer.Serve, imapServer.Shutdown})
 	}
 	if l := open[listenSMTP]; l != nil {

@@ -56,6 +56,13 @@ type settings struct {
 
 	Queue queueSettings
 
+	GreetingDelay  duration
+	ConnectionRate number
+	CommandRate    number
+	Tarpit         duration
+	BanOffences    number
+	BanTime        duration
+
 	LoginThrottle        toggle
 	LoginFailures        number
 	LoginFailuresNetwork number
@@ -64,7 +71,10 @@ type settings struct {
 
 // The defaults that no room decides.
 const (
-	defaultDiskReserve     = 2 * raft.DefaultSegmentBytes
+	defaultDiskReserve = 2 * raft.DefaultSegmentBytes
+	// defaultGreetingDelay is longer than a client that does not listen waits.
+	defaultGreetingDelay = time.Second
+
 	defaultShutdownTimeout = 10 * time.Second
 	// defaultHousekeeping is how often the leader prunes what nobody needs any more.
 	defaultHousekeeping = time.Minute
@@ -72,7 +82,7 @@ const (
 
 // defaultSettings serve everybody on the usual ports.
 func defaultSettings() settings {
-	limits := smtp.DefaultLimits()
+	limits, guard := smtp.DefaultLimits(), auth.DefaultGuard()
 	return settings{
 		Listen:          listenMap{listenSMTP: ":25", listenSubmission: ":587", listenSubmissions: ":465", listenIMAP: ":143", listenIMAPS: ":993", listenHTTP: ":80", listenHTTPS: ":443"},
 		LogLevel:        "info",
@@ -97,6 +107,13 @@ func defaultSettings() settings {
 		IMAPFailedLogins:          imap.DefaultAuthFailures,
 
 		Queue: defaultQueueSettings(),
+
+		GreetingDelay:  duration(defaultGreetingDelay),
+		ConnectionRate: number(guard.Connections),
+		CommandRate:    number(guard.Commands),
+		Tarpit:         duration(guard.MaxDelay),
+		BanOffences:    number(guard.Offences),
+		BanTime:        duration(guard.BanTime),
 
 		LoginThrottle:        true,
 		LoginFailures:        auth.DefaultAccountFailures,
@@ -146,6 +163,12 @@ func (s *settings) keys() []key {
 		{"imap-connections", "most IMAP connections at once; 0: any number", &s.IMAPConnections},
 		{"imap-connections-per-address", "most IMAP connections at once from one address; 0: any number", &s.IMAPConnectionsPerAddress},
 		{"imap-failed-logins", "failed logins after which an IMAP connection is closed; 0: any number", &s.IMAPFailedLogins},
+		{"greeting-delay", "how long an SMTP client from elsewhere must be silent before it is greeted; 0: not at all", &s.GreetingDelay},
+		{"connection-rate", "most connections from one network in a minute, over all protocols of mail; 0: any number", &s.ConnectionRate},
+		{"command-rate", "SMTP commands from one network in a minute before they are slowed down; 0: any number", &s.CommandRate},
+		{"tarpit", "longest time that an answer to guessing of addresses takes; 0: no time", &s.Tarpit},
+		{"ban-offences", "offences of a network in an hour after which it is banned; 0: nobody is banned", &s.BanOffences},
+		{"ban-time", "how long a network is banned; 0: not at all", &s.BanTime},
 		{"login-throttle", "slow down whoever fails to log in: on or off", &s.LoginThrottle},
 		{"login-failures", "failed logins of an account from one network before they are slowed down", &s.LoginFailures},
 		{"login-failures-per-network", "failed logins from one network, over all accounts, before they are slowed down", &s.LoginFailuresNetwork},

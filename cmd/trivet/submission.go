@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"trivet/auth"
 	"trivet/smtp"
@@ -21,7 +22,8 @@ const (
 // smtpConfig is what both SMTP servers have in common.
 func (n *node) smtpConfig() smtp.Config {
 	return smtp.Config{Hostname: n.hostname(), Store: n.store, Logger: n.log, TLS: n.certs.exchange(), Limits: n.settings.smtpLimits(),
-		Metrics: n.metrics, Healthy: n.healthy, Clock: n.now, SRSKey: n.srsKey, Node: string(n.settings.Node)}
+		Metrics: n.metrics, Healthy: n.healthy, Clock: n.now, SRSKey: n.srsKey, Node: string(n.settings.Node),
+		Guard: n.guard, GreetingDelay: time.Duration(n.settings.GreetingDelay)}
 }
 
 // submissionServer takes mail from users who log in.
