@@ -234,3 +234,50 @@ print(profile["PayloadType"], account["PayloadType"], account["EmailAddress"], a
 		t.Errorf("plistlib: %v\n%s", err, out)
 	}
 }
+
+// The doctor finds its way without the internet, and says what is wrong with an exit status.
+func TestDoctor(t *testing.T) {
+	z := newZone(t)
+	n, _ := newTLSNode(t, "--resolver", z.address)
+	findings := func(args ...string) map[string]dnsFinding {
+		t.Helper()
+		out, err := n.try("", append([]string{"doctor"}, args...)...)
+		var list []dnsFinding
+		if jsonErr := json.Unmarshal(out, &list); jsonErr != nil {
+			t.Fatalf("%v, %v: %s", err, jsonErr, out)
+		}
+		byCheck, failed := map[string]dnsFinding{}, false
+		for _, f := range list {
+			byCheck[f.Check] = f
+			failed = failed || f.Status == "fail"
+			if f.Status != "ok" && f.Advice == "" {
+				t.Errorf("it does not say what to do: %+v", f)
+			}
+		}
+		if failed != (err != nil) {
+			t.Errorf("exit status %v, findings %+v", err, byCheck)
+		}
+		return byCheck
+	}
+	found := findings("--offline")
+	for check, want := range map[string]string{"quorum": "ok", "queue": "ok", "certificate of mail." + domain: "warn"} {
+		if f := found[check]; f.Status != want {
+			t.Errorf("%s: %+v", check, f)
+		}
+	}
+	if _, asked := found["resolver"]; asked || found["DNS of "+domain].Status != "" {
+		t.Errorf("offline it asked the DNS: %+v", found)
+	}
+	_, records := n.records()
+	z.set(t, append(records, "ietf.org. MX 0 mail.ietf.org.")...)
+	found = findings("--no-blocklists", "--ntp", n.at("smtp"), "--reach", n.at("smtp"))
+	for check, want := range map[string]string{"resolver": "ok", "DNSSEC": "warn", "port 25 to the outside": "ok", "DNS of " + domain: "ok", "clock": "warn"} {
+		if f := found[check]; f.Status != want {
+			t.Errorf("%s: %+v", check, f)
+		}
+	}
+	z.set(t)
+	if f := findings("--no-blocklists", "--ntp", n.at("smtp"), "--reach", n.at("smtp"))["DNS of "+domain]; f.Status != "fail" || !strings.Contains(f.Advice, "domain check") {
+		t.Errorf("an empty zone: %+v", f)
+	}
+}

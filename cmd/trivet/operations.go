@@ -64,6 +64,7 @@ func (n *node) operations() map[string]operation {
 		"domain.remove":    operationOf(removing(n.store.RemoveDomain)),
 		"domain.dns":       operationOf(n.domainRecords),
 		"domain.check":     operationOf(n.domainCheck),
+		"doctor":           operationOf(n.examine),
 		"account.add":      operationOf(n.store.CreateAccount),
 		"account.list":     operationOf(func(ctx context.Context, _ nothing) ([]storage.Account, error) { return n.store.Accounts(ctx) }),
 		"account.remove":   operationOf(removing(n.store.RemoveAccount)),
