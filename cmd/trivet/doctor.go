@@ -104,7 +104,9 @@ func (d *doctor) questions(ctx context.Context) []question {
 }
 
 func failing(check string, err error) question {
-	return func(context.Context) []finding { return []finding{{Check: check, Status: statusFail, Found: err.Error()}} }
+	return func(context.Context) []finding {
+		return []finding{{Check: check, Status: statusFail, Found: err.Error()}}
+	}
 }
 
 // inParallel asks all questions and keeps their order.
