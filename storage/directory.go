@@ -198,10 +198,27 @@ func (s *Store) SetDisabled(ctx context.Context, address string, disabled bool) 
 
 // SetQuota limits the octets and the messages of an account; 0: no limit.
 func (s *Store) SetQuota(ctx context.Context, address string, octets, messages int64) error {
-	if octets < 0 || messages < 0 {
+	return s.ChangeQuota(ctx, address, &octets, &messages)
+}
+
+// ChangeQuota is SetQuota for one limit or both: nil leaves a limit as it is,
+// whatever others do at the same time.
+func (s *Store) ChangeQuota(ctx context.Context, address string, octets, messages *int64) error {
+	var b setQuota
+	if octets != nil {
+		b.Bytes = *octets
+	} else {
+		b.Kept |= keptBytes
+	}
+	if messages != nil {
+		b.Messages = *messages
+	} else {
+		b.Kept |= keptMessages
+	}
+	if b.Bytes < 0 || b.Messages < 0 {
 		return fail("set quota", KindInvalid, "a quota is 0 (none) or more")
 	}
-	return s.decideFor(ctx, kindSetQuota, address, func(a string) any { return setQuota{a, octets, messages} })
+	return s.decideFor(ctx, kindSetQuota, address, func(a string) any { b.Address = a; return b })
 }
 
 // CreateAlias makes an address whose mail goes to others, here or elsewhere.

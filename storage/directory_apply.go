@@ -32,6 +32,7 @@ type (
 		Address  string `cbor:"1,keyasint"`
 		Bytes    int64  `cbor:"2,keyasint"`
 		Messages int64  `cbor:"3,keyasint"`
+		Kept     uint8  `cbor:"4,keyasint,omitempty"` // bits of the limits that stay as they are
 	}
 	createAlias struct {
 		Address string   `cbor:"1,keyasint"`
@@ -213,12 +214,27 @@ func applySetDisabled(t *tx, b setDisabled) (any, error) {
 	return nil, err
 }
 
+// The bits of setQuota.Kept.
+const (
+	keptBytes uint8 = 1 << iota
+	keptMessages
+)
+
+// layout implements [layered]: the second one can leave a limit as it is.
+func (b setQuota) layout() uint8 {
+	if b.Kept != 0 {
+		return 2
+	}
+	return 1
+}
+
 func applySetQuota(t *tx, b setQuota) (any, error) {
 	id, err := t.account("set quota of "+b.Address, b.Address)
 	if err != nil {
 		return nil, err
 	}
-	_, err = t.mail.exec("UPDATE account SET quota_bytes = ?, quota_messages = ? WHERE id = ?", b.Bytes, b.Messages, id)
+	_, err = t.mail.exec("UPDATE account SET quota_bytes = iif(?, quota_bytes, ?), quota_messages = iif(?, quota_messages, ?) WHERE id = ?",
+		b.Kept&keptBytes != 0, b.Bytes, b.Kept&keptMessages != 0, b.Messages, id)
 	return nil, err
 }
 

@@ -46,6 +46,12 @@ func TestResolveFollowsTheDirectory(t *testing.T) {
 	resolve("alice@example.org", "unknown")
 	f.sound()
 
+	octets, messages := int64(7), int64(8)
+	f.must(f.ChangeQuota(ctx, b.Address, &octets, nil))
+	f.must(f.ChangeQuota(ctx, b.Address, nil, &messages))
+	if got, err := f.AccountByAddress(ctx, b.Address); err != nil || got.QuotaBytes != octets || got.QuotaMessages != messages {
+		t.Errorf("two limits changed one after the other: %+v, %v", got, err)
+	}
 	f.must(f.SetQuota(ctx, b.Address, 1000, 0))
 	f.append(f.inbox(b), rawMessage(1, 600), 0)
 	r, err := f.Resolve(ctx, b.Address)

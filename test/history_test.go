@@ -277,21 +277,33 @@ func (tr *trial) changeFlags(l *link, h *history, worker int, uid uint32, in fla
 	return out == done
 }
 
-// A quota is a register of one number.
-type quotaInput struct {
-	set   bool
-	value int64
+// A quota is two numbers, each of which is changed without the other.
+type quota struct {
+	Octets   int64 `json:"quota_bytes"`
+	Messages int64 `json:"quota_messages"`
 }
 
-var quotaModel = porcupine.Model{
-	Init: func() any { return int64(0) },
-	Step: func(state, input, output any) (bool, any) {
-		if in := input.(quotaInput); in.set {
-			return true, in.value
-		}
-		return output.(int64) == state.(int64), state
-	},
-}
+// quotaInput changes what is not negative; nothing: it reads.
+type quotaInput quota
+
+func (in quotaInput) changes() bool { return in.Octets >= 0 || in.Messages >= 0 }
+
+var (
+	readQuota  = quotaInput{-1, -1}
+	quotaModel = porcupine.Model{
+		Init: func() any { return quota{} },
+		Step: func(state, input, output any) (bool, any) {
+			now, in := state.(quota), input.(quotaInput)
+			if in.Octets >= 0 {
+				now.Octets = in.Octets
+			}
+			if in.Messages >= 0 {
+				now.Messages = in.Messages
+			}
+			return in.changes() || output.(quota) == now, now
+		},
+	}
+)
 
 // quotaBook knows for each node when the last change was asked for that the node acknowledged.
 type quotaBook struct {
@@ -337,10 +349,13 @@ func (tr *trial) settingQuotas(worker int) {
 			}
 			continue
 		}
-		in := quotaInput{set: random.IntN(2) == 0}
-		if in.set {
-			value++
-			in.value = value
+		in := readQuota
+		value++
+		switch random.IntN(4) {
+		case 0:
+			in.Octets = value
+		case 1:
+			in.Messages = value
 		}
 		tr.setQuota(worker, node, account, h, in)
 	}
@@ -348,38 +363,39 @@ func (tr *trial) settingQuotas(worker int) {
 
 func (tr *trial) setQuota(worker, node int, address string, h *history, in quotaInput) {
 	args := []string{"account", "quota", address}
-	if in.set {
-		args = append(args, "--size", fmt.Sprint(in.value))
+	if in.Octets >= 0 {
+		args = append(args, "--size", fmt.Sprint(in.Octets))
+	}
+	if in.Messages >= 0 {
+		args = append(args, "--messages", fmt.Sprint(in.Messages))
 	}
 	call := tr.now()
 	after, wrote := tr.quotas.lastWrite(node)
-	var account struct {
-		Quota int64 `json:"quota_bytes"`
-	}
+	var now quota
 	text, err := tr.c.nodes[node].try("", args...)
 	ret := tr.now()
 	if err == nil {
-		err = json.Unmarshal(text, &account)
+		err = json.Unmarshal(text, &now)
 	}
 	switch {
-	case err != nil && in.set && !strings.Contains(err.Error(), "no node runs"):
+	case err != nil && in.changes() && !strings.Contains(err.Error(), "no node runs"):
 		h.add(worker, in, nil, call, forever)
-	case err == nil && in.set:
+	case err == nil && in.changes():
 		h.add(worker, in, nil, call, ret)
 		tr.quotas.acknowledged(node, call)
-		h.add(worker, quotaInput{}, account.Quota, call, ret) // a command that changes reads as well
+		h.add(worker, readQuota, now, call, ret) // a command that changes reads as well
 	case err == nil && wrote:
-		h.add(worker, quotaInput{}, account.Quota, after, ret)
+		h.add(worker, readQuota, now, after, ret)
 	}
 }
 
 // TestHistories holds the models themselves to what they must refuse.
 func TestHistories(t *testing.T) {
 	set := func(v int64, call, ret int64) porcupine.Operation {
-		return porcupine.Operation{Input: quotaInput{true, v}, Call: call, Return: ret}
+		return porcupine.Operation{Input: quotaInput{v, -1}, Call: call, Return: ret}
 	}
 	get := func(v int64, call, ret int64) porcupine.Operation {
-		return porcupine.Operation{Input: quotaInput{}, Output: v, Call: call, Return: ret}
+		return porcupine.Operation{Input: readQuota, Output: quota{Octets: v}, Call: call, Return: ret}
 	}
 	uid := func(v uint32, call, ret int64) porcupine.Operation {
 		return porcupine.Operation{Input: numberInput{}, Output: v, Call: call, Return: ret}
@@ -396,6 +412,8 @@ func TestHistories(t *testing.T) {
 		{"an unknown change is seen late", quotaModel, []porcupine.Operation{set(1, 0, forever), set(2, 10, 20), get(2, 30, 40), get(1, 50, 60)}, true},
 		{"an acknowledged change is lost", quotaModel, []porcupine.Operation{set(1, 0, 5), set(2, 10, 20), get(1, 30, 40)}, false},
 		{"a read goes back", quotaModel, []porcupine.Operation{set(1, 0, 5), set(2, 10, 100), get(2, 20, 30), get(1, 40, 50)}, false},
+		{"a change of one limit takes the other back", quotaModel, []porcupine.Operation{set(1, 0, 5),
+			{Input: quotaInput{-1, 7}, Call: 6, Return: 7}, {Input: readQuota, Output: quota{0, 7}, Call: 8, Return: 9}}, false},
 		{"a replica behind, as allowed", quotaModel, []porcupine.Operation{set(1, 0, 5), set(2, 10, 20), get(1, 0, 50)}, true},
 		{"a UID twice", numbersModel, []porcupine.Operation{uid(1, 0, 10), uid(1, 5, 15)}, false},
 		{"a UID too low", numbersModel, []porcupine.Operation{uid(2, 0, 10), uid(1, 11, 15)}, false},

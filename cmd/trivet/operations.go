@@ -144,18 +144,10 @@ func (n *node) setDisabled(ctx context.Context, in disableChange) (storage.Accou
 
 // setQuota changes what is given, and says how it stands when nothing is.
 func (n *node) setQuota(ctx context.Context, in quotaChange) (storage.Account, error) {
-	account, err := n.store.AccountByAddress(ctx, in.Address)
-	if err != nil || in.Bytes == nil && in.Messages == nil {
-		return account, err
-	}
-	if in.Bytes != nil {
-		account.QuotaBytes = *in.Bytes
-	}
-	if in.Messages != nil {
-		account.QuotaMessages = *in.Messages
-	}
-	if err := n.store.SetQuota(ctx, in.Address, account.QuotaBytes, account.QuotaMessages); err != nil {
-		return storage.Account{}, err
+	if in.Bytes != nil || in.Messages != nil {
+		if err := n.store.ChangeQuota(ctx, in.Address, in.Bytes, in.Messages); err != nil {
+			return storage.Account{}, err
+		}
 	}
 	return n.store.AccountByAddress(ctx, in.Address)
 }
