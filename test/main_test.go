@@ -306,10 +306,11 @@ func (n *node) last(octets int) string {
 
 // verification is what `trivet verify --json` prints.
 type verification struct {
-	OK       bool     `json:"ok"`
-	Checksum string   `json:"checksum"`
-	Messages int64    `json:"messages"`
-	Problems []string `json:"problems"`
+	OK       bool              `json:"ok"`
+	Checksum string            `json:"checksum"`
+	Tables   map[string]string `json:"tables"`
+	Messages int64             `json:"messages"`
+	Problems []string          `json:"problems"`
 }
 
 // verify fails the test unless files, bodies and counters are sound.
