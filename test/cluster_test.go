@@ -47,6 +47,7 @@ type clusterOptions struct {
 
 	binary string // empty: the one under test
 	quiet  bool   // nobody reads their logs
+	users  bool   // with the listeners of submission
 }
 
 func startCluster(t testing.TB, size int, o clusterOptions, accounts ...string) *cluster {
@@ -68,6 +69,9 @@ func (c *cluster) add(invite ...string) *node {
 	i := len(c.nodes)
 	n := &node{t: c.t, binary: c.options.binary, quiet: c.options.quiet, flags: c.options.flags,
 		listen: map[string]string{"smtp": free(c.t), "imap": free(c.t), "http": free(c.t), "cluster": free(c.t)}}
+	if c.options.users {
+		n.listen["submission"], n.listen["submissions"] = free(c.t), free(c.t)
+	}
 	if n.data = filepath.Join(c.t.TempDir(), "data"); c.options.data != nil {
 		n.data = c.options.data(i)
 	}
