@@ -20,10 +20,11 @@ type body struct {
 	text
 	gate    *gate
 	started time.Time
-	prefix  []byte    // trace fields not yet read
-	digest  hash.Hash // of the envelope and the message as the client sent it
-	opened  bool      // go-smtp has called Data
-	err     error     // why there is no more: io.EOF when the client said that the message is complete
+	prefix  []byte        // trace fields not yet read
+	digest  hash.Hash     // of the envelope and the message as the client sent it
+	opened  bool          // go-smtp has called Data
+	found   *Authenticity // nil: who sent it is not known
+	err     error         // why there is no more: io.EOF when the client said that the message is complete
 
 	fresh bool // DATA: at the start of a line
 

@@ -140,9 +140,14 @@ func (s *session) report(r *reply, b *body) {
 		text, level = "message accepted", slog.LevelInfo
 	}
 	took := time.Since(b.started)
-	s.server.log.LogAttrs(s.server.ctx, level, text, slog.String("id", s.transaction),
+	attrs := []slog.Attr{slog.String("id", s.transaction),
 		slog.String("sender", s.mail.from.String()), slog.Int("recipients", len(s.rcpts)),
 		slog.Int64("size", b.size), slog.String("remote", s.remote.String()),
-		slog.Int("code", r.Code), slog.String("reply", r.Message), slog.Duration("took", took))
+		slog.Int("code", r.Code), slog.String("reply", r.Message), slog.Duration("took", took)}
+	if b.found != nil {
+		attrs = append(attrs, slog.String("spf", string(b.found.SPF.Result)), slog.String("dmarc", string(b.found.DMARC.Result)),
+			slog.String("author", b.found.DMARC.Domain))
+	}
+	s.server.log.LogAttrs(s.server.ctx, level, text, attrs...)
 	s.server.cfg.Metrics.Message(r.Code, b.size, took)
 }

@@ -56,7 +56,7 @@ func (s *session) forwarding(p *parcel, r recipient) (posting, *reply) {
 	if r.returned { // a failure of what was forwarded goes to who sent that
 		sender = path{}
 	}
-	post := posting{key: "forward " + address, sender: sender, fields: []byte(deliveredTo + ": " + address + "\r\n")}
+	post := posting{key: "forward " + address, sender: sender, fields: []byte(deliveredTo + ": " + address + "\r\n"), sealer: r.path.domain}
 	for _, target := range r.to.Remote {
 		post.outbound = append(post.outbound, storage.OutboundRecipient{Address: target})
 	}
@@ -77,7 +77,7 @@ func (s *session) expansion(p *parcel, g storage.Group) (posting, *reply) {
 		return posting{}, errTemporary
 	}
 	domain := g.Address[strings.LastIndexByte(g.Address, '@')+1:]
-	post := posting{key: "group " + g.Address, sender: owner, fields: listFields(g), signers: slices.Clone(p.author)}
+	post := posting{key: "group " + g.Address, sender: owner, fields: listFields(g), signers: slices.Clone(p.author), sealer: domain}
 	if !slices.Contains(post.signers, domain) {
 		post.signers = append(post.signers, domain)
 	}

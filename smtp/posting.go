@@ -21,6 +21,7 @@ type posting struct {
 	sender   path   // reverse path
 	fields   []byte // in front of the header
 	signers  []string
+	sealer   string // the domain that seals what was found (ARC); empty: none
 	accounts []int64
 	outbound []storage.OutboundRecipient
 }
@@ -35,11 +36,15 @@ type parcel struct {
 	id     [sha256.Size]byte
 	now    time.Time
 	author []string // the domain of From that signs, if it was submitted
+
+	found   *Authenticity // nil: who sent it was not checked
+	results []byte        // the field that says what was found
+	junk    bool          // it is to be put aside
 }
 
 // mustSpool reports whether the message is needed more than once.
 func (s *session) mustSpool() bool {
-	if s.submits() {
+	if s.submits() || s.server.cfg.Verification != nil {
 		return true
 	}
 	for _, r := range s.rcpts {
@@ -55,7 +60,8 @@ func (s *session) receiveSpooled(b *body, now time.Time) *reply {
 	b.open(nil, s.envelope())
 	sp := &spool{dir: s.server.cfg.SpoolDir}
 	defer sp.Close()
-	_, err := io.Copy(sp, b)
+	into, evidence := s.evidence(sp)
+	_, err := io.Copy(into, b)
 	if r := b.outcome(err); r != nil {
 		return r
 	}
@@ -66,6 +72,11 @@ func (s *session) receiveSpooled(b *body, now time.Time) *reply {
 		return errTemporary
 	}
 	p.header = withoutEmptyLine(header)
+	if r := s.examine(p, evidence); r != nil {
+		b.found = p.found
+		return r
+	}
+	b.found = p.found
 	if s.submits() {
 		if r := s.repair(p); r != nil {
 			return r
@@ -185,12 +196,12 @@ func (s *session) deliverOne(ctx context.Context, p *parcel, post *posting, coun
 		s.server.log.LogAttrs(ctx, slog.LevelError, "message not signed", slog.String("id", s.transaction), slog.Any("error", err))
 		return errTemporary
 	}
-	content, err := s.server.cfg.Store.Prepare(ctx, io.MultiReader(bytes.NewReader(prefix), strings.NewReader(signatures), p.read(post)))
+	content, err := s.server.cfg.Store.Prepare(ctx, io.MultiReader(bytes.NewReader(prefix), strings.NewReader(signatures), bytes.NewReader(p.results), p.read(post)))
 	if err != nil {
 		return failure(err)
 	}
 	defer content.Close()
-	d := storage.Delivery{Transaction: p.id, Content: content, Received: p.now, Recipients: post.accounts, Submission: counted}
+	d := storage.Delivery{Transaction: p.id, Content: content, Received: p.now, Recipients: post.accounts, Submission: counted, Junk: p.junk}
 	if post.key != "" {
 		d.Transaction = derived(p.id, post.key)
 	}
@@ -215,21 +226,15 @@ func (p *parcel) read(post *posting) io.Reader {
 func (s *session) signatures(ctx context.Context, p *parcel, post *posting) (string, error) {
 	var keys []dkim.PrivateKey
 	for _, domain := range post.signers {
-		known, err := s.server.cfg.Store.DKIMKeys(ctx, domain)
-		if storage.KindOf(err) == storage.KindNotFound && err != nil {
-			continue // not a domain of ours
-		}
+		active, err := s.keys(ctx, domain)
 		if err != nil {
 			return "", err
 		}
-		for _, k := range known {
-			if k.State == storage.DKIMActive {
-				keys = append(keys, dkim.PrivateKey{Domain: k.Domain, Selector: k.Selector, Key: k.Private})
-			}
-		}
+		keys = append(keys, active...)
 	}
-	if len(keys) == 0 {
-		return "", nil
+	seal, err := s.seal(ctx, p, post)
+	if len(keys) == 0 || err != nil {
+		return seal, err
 	}
 	signer, err := dkim.NewSigner(keys, 0)
 	if err != nil {
@@ -238,7 +243,23 @@ func (s *session) signatures(ctx context.Context, p *parcel, post *posting) (str
 	if _, err := io.Copy(signer, p.read(post)); err != nil {
 		return "", fmt.Errorf("sign: %w", err)
 	}
-	return signer.Fields(p.now)
+	fields, err := signer.Fields(p.now)
+	return fields + seal, err
+}
+
+// keys are those that sign for a domain; none if it is not ours.
+func (s *session) keys(ctx context.Context, domain string) ([]dkim.PrivateKey, error) {
+	known, err := s.server.cfg.Store.DKIMKeys(ctx, domain)
+	if err != nil && storage.KindOf(err) == storage.KindNotFound {
+		return nil, nil
+	}
+	var keys []dkim.PrivateKey
+	for _, k := range known {
+		if k.State == storage.DKIMActive {
+			keys = append(keys, dkim.PrivateKey{Domain: k.Domain, Selector: k.Selector, Key: k.Private})
+		}
+	}
+	return keys, err
 }
 
 // outbound is the part of a posting for other systems.

@@ -93,6 +93,9 @@ type Config struct {
 	Node     string // name of this node, for traces
 	SpoolDir string // where large messages wait to be signed; empty: the system's
 
+	// Verification says how to find out who sent mail from outside. nil: nobody does.
+	Verification *Verification
+
 	// Healthy fails when no mail can be accepted, say for a full disk; MAIL is
 	// then refused, before the client sends a message in vain. nil: always
 	// healthy.
@@ -114,6 +117,8 @@ type Server struct {
 	perAddr   map[netip.Prefix]int
 	draining  bool
 	quiet     chan struct{} // closed when draining and no session is left
+
+	verifying chan struct{} // one for each message that is being checked
 }
 
 // New makes a server; it does not listen yet.
@@ -140,6 +145,9 @@ func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, log: cfg.Logger, listeners: map[net.Listener]struct{}{},
 		gates: map[*gate]struct{}{}, perAddr: map[netip.Prefix]int{}, quiet: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if v := cfg.Verification; v != nil {
+		s.verifying = make(chan struct{}, orDefault(v.Limit, DefaultVerifying))
+	}
 	if cfg.TLS != nil {
 		s.tls = cfg.TLS.Clone()
 		// Between mail servers tickets save little and link sessions.

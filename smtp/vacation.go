@@ -16,7 +16,7 @@ import (
 // answerAway sends the vacation notices of those recipients who are away (RFC
 // 3834). The message itself is delivered; a notice that fails is only logged.
 func (s *session) answerAway(ctx context.Context, p *parcel) {
-	if s.mail.from == (path{}) {
+	if s.mail.from == (path{}) || p.junk {
 		return
 	}
 	asked := map[int64]bool{}

@@ -2,13 +2,17 @@ package smtp
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
 	"trivet/spf/arc"
+	"trivet/spf/dkim"
 	"trivet/spf/dmarc"
+	"trivet/storage"
 )
 
 // Limits of the checks of a message.
@@ -133,3 +137,104 @@ func (d Decision) reply(a *Authenticity) *reply {
 
 // maxReplyText keeps a reply within a line (RFC 5321 section 4.5.3.1.5).
 const maxReplyText = 480
+
+func orDefault[N int | time.Duration](value, standard N) N {
+	if value == 0 {
+		return standard
+	}
+	return value
+}
+
+// evidence has what is written to sp looked at on the way, if the server checks
+// who sends.
+func (s *session) evidence(sp io.Writer) (io.Writer, *Evidence) {
+	if s.submits() || s.server.cfg.Verification == nil {
+		return sp, nil
+	}
+	e := NewEvidence()
+	return io.MultiWriter(sp, e), e
+}
+
+// examine finds out who sent the message and decides what to do about it: the
+// reply is the refusal, or nil. Results in the header that claim to be ours go, whether the message
+// is from outside or was submitted.
+func (s *session) examine(p *parcel, e *Evidence) *reply {
+	if hasResults(p.header) {
+		ours, err := s.ourNames()
+		if err != nil {
+			return failure(err)
+		}
+		p.header = withoutResults(p.header, ours)
+	}
+	if e == nil {
+		return nil
+	}
+	v := s.server.cfg.Verification
+	ctx, cancel := context.WithTimeout(s.server.ctx, orDefault(v.Time, DefaultVerifyTime))
+	defer cancel()
+	origin := Origin{IP: s.remote, Helo: s.helo, Receiver: s.server.cfg.Hostname}
+	if s.mail.from != (path{}) {
+		origin.MailFrom = s.mail.from.local + "@" + s.mail.from.domain
+	}
+	select { // a message that gets no place in time is checked with a context that has ended: nothing is known
+	case s.server.verifying <- struct{}{}:
+		defer func() { <-s.server.verifying }()
+	case <-ctx.Done():
+	}
+	p.found = e.Examine(ctx, v.Resolver, origin, p.now)
+	decision := v.decide(ctx, p.found, s.server.log)
+	if v.Observe != nil {
+		v.Observe(p.found, decision)
+	}
+	p.results = resultsField(s.server.cfg.Hostname, p.found.Results())
+	p.junk = decision.Disposition == dmarc.PolicyQuarantine
+	return decision.reply(p.found)
+}
+
+// ourNames says which names in Authentication-Results are ours: that of this host,
+// and those within the hosted domains, where the other nodes are.
+func (s *session) ourNames() (func(name string) bool, error) {
+	domains, err := s.server.cfg.Store.Domains(s.server.ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func(name string) bool {
+		return strings.EqualFold(name, s.server.cfg.Hostname) || slices.ContainsFunc(domains, func(d storage.Domain) bool {
+			return name == d.Name || strings.HasSuffix(name, "."+d.Name)
+		})
+	}, nil
+}
+
+// seal returns the ARC set for a message that is sent on: what was found when it came,
+// under the seal of the domain that sends it on (RFC 8617 section 5.1).
+func (s *session) seal(ctx context.Context, p *parcel, post *posting) (string, error) {
+	if post.sealer == "" || p.found == nil {
+		return "", nil
+	}
+	keys, err := s.keys(ctx, post.sealer)
+	if len(keys) == 0 || err != nil {
+		return "", err
+	}
+	key := keys[0]
+	for _, k := range keys { // what every receiver knows, if there is one
+		if algorithm, err := k.Algorithm(); err == nil && algorithm == dkim.RSA {
+			key = k
+		}
+	}
+	results := strings.Join(append([]string{s.server.cfg.Hostname}, p.found.Results()...), ";\r\n\t")
+	sealer := &arc.Sealer{Key: key, Chain: p.found.ARC.Status, Results: results}
+	var bodies dkim.Bodies
+	split := dkim.Splitter{Begin: func(h dkim.Header) { sealer.Begin(h, &bodies) }, Body: func(b []byte) { bodies.Write(b) }}
+	if _, err := io.Copy(&split, p.read(post)); err != nil {
+		return "", fmt.Errorf("seal: %w", err)
+	}
+	if err := split.Close(); err != nil {
+		return "", fmt.Errorf("seal: %w", err)
+	}
+	fields, err := sealer.Fields(p.now)
+	if err != nil { // a chain that takes no more, or fields that cannot be signed: it goes on without
+		s.server.log.LogAttrs(ctx, slog.LevelInfo, "message not sealed", slog.String("id", s.transaction), slog.Any("error", err))
+		return "", nil
+	}
+	return fields, nil
+}

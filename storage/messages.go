@@ -46,9 +46,9 @@ func (s *Store) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
 	slices.Sort(accounts)
 	accounts = slices.Compact(accounts)
 	if s.Level() < levelOf(kindDispatch, 1) {
-		d.Trail = nil // mail goes on while nodes of an older release are there
+		d.Trail, d.Junk = nil, false // mail goes on while nodes of an older release are there
 	}
-	if d.Outbound != nil || d.Trail != nil || len(d.Reports) > 0 || d.Submission != nil || d.Answer != nil {
+	if d.Outbound != nil || d.Trail != nil || len(d.Reports) > 0 || d.Submission != nil || d.Answer != nil || d.Junk {
 		return s.dispatch(ctx, d, accounts)
 	}
 	date, zone := dateAndZone(d.Received)

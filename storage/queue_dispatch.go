@@ -43,6 +43,7 @@ type (
 
 		Submission *Submission     `cbor:"8,keyasint,omitempty"`
 		Answer     *VacationAnswer `cbor:"9,keyasint,omitempty"`
+		Junk       bool            `cbor:"10,keyasint,omitempty"`
 	}
 	trailStart struct {
 		ID      string `cbor:"1,keyasint"`
@@ -101,7 +102,7 @@ func (o *Outbound) options() int64 {
 
 // dispatch is Deliver where the message goes elsewhere too, or its way is to be remembered.
 func (s *Store) dispatch(ctx context.Context, d Delivery, accounts []int64) (Delivered, error) {
-	body := dispatch{Accounts: accounts, Trail: startOfTrail(d), Submission: d.Submission, Answer: d.Answer}
+	body := dispatch{Accounts: accounts, Trail: startOfTrail(d), Submission: d.Submission, Answer: d.Answer, Junk: d.Junk}
 	body.Date, body.Zone = dateAndZone(d.Received)
 	for _, r := range d.Reports {
 		body.Reports = append(body.Reports, reported(r))
@@ -211,7 +212,11 @@ func applyDispatch(t *tx, b dispatch) (any, error) {
 		if err := t.charge(opDispatch, account, b.Content.Size, 1); err != nil {
 			return nil, err
 		}
-		if _, err := t.addItem(target{account: account, name: Inbox}, item{message: id, size: b.Content.Size, date: b.Date, zone: b.Zone}); err != nil {
+		to, err := t.landing(account, b.Junk)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := t.addItem(to, item{message: id, size: b.Content.Size, date: b.Date, zone: b.Zone}); err != nil {
 			return nil, err
 		}
 		if _, err := t.mail.row("SELECT address FROM account WHERE id = ?", func(st *sqlite.Stmt) { delivered[i] = st.ColumnText(0) }, account); err != nil {

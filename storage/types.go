@@ -282,6 +282,9 @@ type Delivery struct {
 	// Answer is set for the vacation notice of an account. KindExists: its
 	// recipient had it already.
 	Answer *VacationAnswer
+	// Junk puts the message into each recipient's mailbox for junk, where there
+	// is one, instead of INBOX.
+	Junk bool
 }
 
 // QueueReport says that a delivery reports a recipient of the queue to its sender.

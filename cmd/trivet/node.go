@@ -282,7 +282,9 @@ func (n *node) mailServices(open listeners) ([]service, error) {
 		Guard: n.guard})
 	imapServer := imap.NewServer(imap.Config{Store: n.store, Auth: authenticator, TLS: n.certs.server(), Logger: n.log, Version: release, Limits: n.settings.imapLimits(), Clock: n.now, Current: n.raft.Ready})
 	n.mail.Store(imapServer)
-	smtpServer := smtp.New(n.smtpConfig())
+	incoming := n.smtpConfig()
+	incoming.Verification = n.verification()
+	smtpServer := smtp.New(incoming)
 	services := n.submissionServices(open, authenticator)
 	if l := open[listenIMAP]; l != nil {
 		services = append(services, service{listenIMAP, guarded{l, n.guard}, imapServer.Serve, imapServer.Shutdown})

@@ -41,6 +41,7 @@ type settings struct {
 
 	Resolver          text
 	ResolverValidates toggle
+	Monitor           toggle
 
 	MaxMessageSize            size
 	MaxRecipients             number
@@ -129,8 +130,9 @@ type key struct {
 }
 
 const (
-	keyNode   = "node"
-	keyListen = "listen"
+	keyNode    = "node"
+	keyListen  = "listen"
+	keyMonitor = "monitor"
 )
 
 // keys is the one list of the settings, in the order of the reference.
@@ -152,6 +154,7 @@ func (s *settings) keys() []key {
 		{"housekeeping", "how often the leader prunes what nobody needs any more", &s.Housekeeping},
 		{"resolver", "DNS server to ask, as IP or IP:PORT; off: none; left out: those of the system", &s.Resolver},
 		{"resolver-validates", "believe that the DNS server validates DNSSEC although it is not on loopback: on or off", &s.ResolverValidates},
+		{keyMonitor, "note who really sent a message, and refuse or put aside nothing for it: on or off", &s.Monitor},
 		{"max-message-size", "largest message accepted by SMTP and IMAP", &s.MaxMessageSize},
 		{"max-recipients", "most recipients of one SMTP transaction; 0: any number", &s.MaxRecipients},
 		{"smtp-connections", "most SMTP connections at once; 0: any number", &s.SMTPConnections},
@@ -222,6 +225,9 @@ func addFlags(flags *pflag.FlagSet, defaults settings, without ...string) func(f
 	for _, k := range shown.keys() {
 		if !slices.Contains(without, k.name) {
 			flags.Var(k.value, k.name, k.usage)
+			if k.name == keyMonitor {
+				flags.Lookup(k.name).NoOptDefVal = "on" // --monitor alone switches it on
+			}
 		}
 	}
 	return func(file string) (settings, error) {
