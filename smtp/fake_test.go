@@ -39,6 +39,7 @@ type fakeMessage struct {
 	data       string
 	recipients []int64
 	received   time.Time
+	junk       bool
 }
 
 func newFakeStore() *fakeStore {
@@ -112,7 +113,7 @@ func (f *fakeStore) Deliver(ctx context.Context, d storage.Delivery) (storage.De
 		return storage.Delivered{Duplicate: true}, nil
 	}
 	f.seen[d.Transaction] = true
-	f.messages = append(f.messages, fakeMessage{string(f.spooled[d.Content]), slices.Compact(slices.Sorted(slices.Values(d.Recipients))), d.Received})
+	f.messages = append(f.messages, fakeMessage{string(f.spooled[d.Content]), slices.Compact(slices.Sorted(slices.Values(d.Recipients))), d.Received, d.Junk})
 	delete(f.spooled, d.Content)
 	return storage.Delivered{MessageID: int64(len(f.messages))}, nil
 }
