@@ -108,11 +108,14 @@ func (e *Evidence) Examine(ctx context.Context, r Resolver, o Origin, now time.T
 			a.SPF = spf.Check(ctx, r, spf.Query{IP: o.IP, Helo: o.Helo, MailFrom: o.MailFrom, Receiver: o.Receiver, Now: now})
 		})
 	}
-	if problem == nil {
-		all.Go(func() { a.DKIM = e.dkim.Verify(ctx, r) })
-		all.Go(func() { a.ARC = e.arc.Verify(ctx, r) })
-	} else {
+	switch {
+	case problem != nil:
 		a.Problem = problem.Error()
+	default:
+		if e.arc.Sealed() {
+			all.Go(func() { a.ARC = e.arc.Verify(ctx, r) })
+		}
+		a.DKIM = e.dkim.Verify(ctx, r)
 	}
 	all.Wait()
 	if o.MailFrom == "" {

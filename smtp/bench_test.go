@@ -32,7 +32,7 @@ func (nullStore) Deliver(context.Context, storage.Delivery) (storage.Delivered, 
 }
 
 // message5k has 5,000 octets in lines of 76.
-var message5k = "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 74)+"\r\n", 65) + strings.Repeat("y", 44) + "\r\n"
+var message5k = "From: a@b.c\r\n\r\n" + strings.Repeat(strings.Repeat("x", 74)+"\r\n", 65) + strings.Repeat("y", 44) + "\r\n"
 
 var (
 	message5kData  = message5k + ".\r\n"
@@ -120,6 +120,10 @@ func BenchmarkReceive(b *testing.B) {
 	b.Run("data", func(b *testing.B) { benchmark(b, addr, sendByData) })
 	b.Run("pipelined", func(b *testing.B) { benchmark(b, addr, sendPipelined) })
 	b.Run("chunk", func(b *testing.B) { benchmark(b, addr, sendByChunk) })
+	_, checked := startServer(b, nil, func(cfg *Config) {
+		cfg.Store, cfg.Healthy, cfg.Verification = nullStore{}, nil, &Verification{Resolver: fakeDNS{}}
+	})
+	b.Run("checked/data", func(b *testing.B) { benchmark(b, checked, sendByData) })
 	b.Run("go-smtp/data", func(b *testing.B) { benchmark(b, l.Addr().String(), sendByData) })
 	b.Run("go-smtp/pipelined", func(b *testing.B) { benchmark(b, l.Addr().String(), sendPipelined) })
 	b.Run("go-smtp/chunk", func(b *testing.B) { benchmark(b, l.Addr().String(), sendByChunk) })

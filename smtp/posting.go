@@ -58,10 +58,10 @@ func (s *session) mustSpool() bool {
 // receiveSpooled is receive for a message that is needed more than once.
 func (s *session) receiveSpooled(b *body, now time.Time) *reply {
 	b.open(nil, s.envelope())
-	sp := &spool{dir: s.server.cfg.SpoolDir}
+	sp := s.server.newSpool()
 	defer sp.Close()
 	into, evidence := s.evidence(sp)
-	_, err := io.Copy(into, b)
+	_, err := io.CopyBuffer(into, b, sp.piece)
 	if r := b.outcome(err); r != nil {
 		return r
 	}

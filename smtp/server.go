@@ -119,6 +119,7 @@ type Server struct {
 	quiet     chan struct{} // closed when draining and no session is left
 
 	verifying chan struct{} // one for each message that is being checked
+	buffers   sync.Pool     // of *buffers
 }
 
 // New makes a server; it does not listen yet.
@@ -144,6 +145,7 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, listeners: map[net.Listener]struct{}{},
 		gates: map[*gate]struct{}{}, perAddr: map[netip.Prefix]int{}, quiet: make(chan struct{})}
+	s.buffers.New = newBuffers
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if v := cfg.Verification; v != nil {
 		s.verifying = make(chan struct{}, orDefault(v.Limit, DefaultVerifying))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 )
 
 // spoolMemory is how much of a message is kept in memory, in octets; what is
@@ -14,11 +15,34 @@ const spoolMemory = 256 << 10
 // spool keeps a message that has to be read more than once: to be signed, or to
 // be stored in several forms.
 type spool struct {
-	dir   string // where the file is made; empty: the system's
-	head  []byte
+	dir  string // where the file is made; empty: the system's
+	pool *sync.Pool
+	*buffers
 	file  *os.File // nil: all is in head
 	size  int64
 	eight bool // it has octets above 127
+}
+
+// buffers are what a spool needs in memory, used again by the next.
+type buffers struct {
+	head  []byte // the first of the message
+	piece []byte // for copying
+}
+
+// The sizes of new buffers, and how large a head may be to be used again, in octets.
+const (
+	headSize  = 16 << 10
+	headMost  = 64 << 10
+	pieceSize = 16 << 10
+)
+
+func newBuffers() any { return &buffers{make([]byte, 0, headSize), make([]byte, pieceSize)} }
+
+// newSpool is empty; it is to be closed, and nothing of it used after that.
+func (s *Server) newSpool() *spool {
+	b := s.buffers.Get().(*buffers)
+	b.head = b.head[:0]
+	return &spool{dir: s.cfg.SpoolDir, pool: &s.buffers, buffers: b}
 }
 
 // Write implements io.Writer.
@@ -77,5 +101,8 @@ func (s *spool) first(n int64) ([]byte, error) {
 func (s *spool) Close() {
 	if s.file != nil {
 		s.file.Close() // it has no name
+	}
+	if cap(s.head) <= headMost {
+		s.pool.Put(s.buffers)
 	}
 }

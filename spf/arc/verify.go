@@ -54,6 +54,9 @@ func (v *Verifier) Begin(h dkim.Header, bodies *dkim.Bodies) {
 	v.signature.Want(bodies)
 }
 
+// Sealed reports whether there is anything of a chain.
+func (v *Verifier) Sealed() bool { return v.problem != nil || len(v.chain) > 0 }
+
 // Verify returns the state of the chain. The body is complete.
 func (v *Verifier) Verify(ctx context.Context, r dkim.Resolver) Verdict {
 	out := Verdict{Status: Fail}
