@@ -61,7 +61,7 @@ func (s *session) receiveSpooled(b *body, now time.Time) *reply {
 	sp := s.server.newSpool()
 	defer sp.Close()
 	into, evidence := s.evidence(sp)
-	_, err := io.CopyBuffer(into, b, sp.piece)
+	_, err := io.CopyBuffer(into, b, sp.buffers.piece)
 	if r := b.outcome(err); r != nil {
 		return r
 	}

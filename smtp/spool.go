@@ -15,17 +15,19 @@ const spoolMemory = 256 << 10
 // spool keeps a message that has to be read more than once: to be signed, or to
 // be stored in several forms.
 type spool struct {
-	dir  string // where the file is made; empty: the system's
-	pool *sync.Pool
-	*buffers
+	dir   string // where the file is made; empty: the system's
+	head  []byte
 	file  *os.File // nil: all is in head
 	size  int64
 	eight bool // it has octets above 127
+
+	pool    *sync.Pool // where buffers go back to; nil: nowhere
+	buffers *buffers
 }
 
 // buffers are what a spool needs in memory, used again by the next.
 type buffers struct {
-	head  []byte // the first of the message
+	head  []byte
 	piece []byte // for copying
 }
 
@@ -41,8 +43,7 @@ func newBuffers() any { return &buffers{make([]byte, 0, headSize), make([]byte, 
 // newSpool is empty; it is to be closed, and nothing of it used after that.
 func (s *Server) newSpool() *spool {
 	b := s.buffers.Get().(*buffers)
-	b.head = b.head[:0]
-	return &spool{dir: s.cfg.SpoolDir, pool: &s.buffers, buffers: b}
+	return &spool{dir: s.cfg.SpoolDir, head: b.head[:0], pool: &s.buffers, buffers: b}
 }
 
 // Write implements io.Writer.
@@ -102,7 +103,8 @@ func (s *spool) Close() {
 	if s.file != nil {
 		s.file.Close() // it has no name
 	}
-	if cap(s.head) <= headMost {
+	if s.pool != nil && cap(s.head) <= headMost {
+		s.buffers.head = s.head
 		s.pool.Put(s.buffers)
 	}
 }
