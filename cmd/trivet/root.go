@@ -61,7 +61,8 @@ func (c *cli) rootCommand() *cobra.Command {
 	flags.StringVar((*string)(&c.dir), "data", string(c.dir), "data folder; also TRIVET_DATA")
 	flags.BoolVar(&c.json, "json", false, "print JSON")
 	root.AddCommand(c.setupCommand(), c.serveCommand(), c.demoCommand(), c.domainCommand(), c.accountCommand(),
-		c.aliasCommand(), c.groupCommand(), c.forwardCommand(), c.vacationCommand(), c.banCommand(), c.certificateCommand(), c.checkCommand(), c.clusterCommand(), c.doctorCommand(), c.queueCommand(), c.traceCommand(), c.routeCommand(), c.verifyCommand(), c.versionCommand())
+		c.aliasCommand(), c.groupCommand(), c.forwardCommand(), c.vacationCommand(), c.banCommand(), c.certificateCommand(), c.clusterCommand(), c.doctorCommand(), c.queueCommand(), c.traceCommand(), c.routeCommand(), c.verifyCommand(), c.versionCommand())
+	root.AddCommand(c.checkCommand())
 	return root
 }
 
