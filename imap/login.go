@@ -32,15 +32,20 @@ func (s *session) login(c *call) error {
 
 // welcome enters the authenticated state.
 func (s *session) welcome(c *call, who auth.Identity) error {
+	s.enter(who)
+	c.code = "CAPABILITY " + s.capabilities()
+	c.text = "Logged in"
+	return nil
+}
+
+// enter makes the session that of an account.
+func (s *session) enter(who auth.Identity) {
 	s.who, s.state = who, authenticated
 	s.log = s.log.With("account", who.Address)
 	s.stream.loginBy = time.Time{}
 	s.r.SetLimits(s.server.limits.loggedIn())
 	s.log.Info("imap login", "tls", s.tls)
 	s.withhold()
-	c.code = "CAPABILITY " + s.capabilities()
-	c.text = "Logged in"
-	return nil
 }
 
 // loginFailed answers a failed attempt after a while, and ends the connection after some. What is not

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"trivet/auth"
 )
 
 // refusalTime is how long a refused connection may take to hear why.
@@ -99,6 +101,19 @@ func (srv *Server) forget(l net.Listener) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	delete(srv.listeners, l)
+}
+
+// ServeAs serves one connection on the caller's goroutine, to its end, with somebody logged in from the start: the client is
+// greeted by PREAUTH (RFC 9051 section 7.1.4). The caller has made sure who it is.
+func (srv *Server) ServeAs(conn net.Conn, who auth.Identity) {
+	s := newSession(srv, conn)
+	s.local, s.who = true, who
+	if refusal := srv.admit(s); refusal != "" {
+		refuse(conn, refusal)
+		return
+	}
+	defer srv.leave(s)
+	s.run()
 }
 
 func (srv *Server) start(conn net.Conn) {

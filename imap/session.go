@@ -110,7 +110,12 @@ func (s *session) run() {
 	if !s.handshake() {
 		return
 	}
-	s.w.Raw("* OK [CAPABILITY ")
+	greeting := "OK"
+	if s.who.AccountID != 0 {
+		greeting = "PREAUTH"
+		s.enter(s.who)
+	}
+	s.w.Raw("* " + greeting + " [CAPABILITY ")
 	s.w.Raw(s.capabilities())
 	s.w.Raw("] Trivet ready\r\n")
 	for !s.leaving && s.w.Err() == nil {

@@ -254,7 +254,7 @@ func (n *node) earlyServices(open listeners) ([]service, error) {
 	if err != nil {
 		return nil, err
 	}
-	controlServer := &http.Server{Handler: withProfiles(controlHandler(n.operations())), ReadHeaderTimeout: controlTimeout}
+	controlServer := &http.Server{Handler: withProfiles(n.withMailboxes(controlHandler(n.operations()))), ReadHeaderTimeout: controlTimeout}
 	services := []service{{"control", control, controlServer.Serve, controlServer.Shutdown}}
 	n.metrics.watch(n)
 	webServer, err := web.NewServer(web.Config{Logger: n.log, Ready: n.raft.Ready, Collectors: n.metrics.collectors,
