@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -208,9 +209,7 @@ func (s *session) deliverOne(ctx context.Context, p *parcel, post *posting, coun
 	if len(post.outbound) > 0 {
 		d.Outbound = s.outbound(p, post)
 	}
-	if s.submits() || d.Outbound != nil {
-		d.Trail = s.trail(post)
-	}
+	d.Trail = s.trail(post)
 	if _, err := s.server.cfg.Store.Deliver(ctx, d); err != nil {
 		return failure(err)
 	}
@@ -284,6 +283,9 @@ func (s *session) trail(post *posting) *storage.Trail {
 	t := &storage.Trail{ID: s.transaction, Node: s.server.cfg.Node, Remote: s.remote.String(), Via: s.protocol()}
 	if post.sender != (path{}) {
 		t.Sender = post.sender.String()
+	}
+	if s.tls != nil {
+		t.Via += " " + tls.CipherSuiteName(s.tls.CipherSuite)
 	}
 	if s.who.Address != "" {
 		t.Via += " " + s.who.Address
