@@ -100,7 +100,7 @@ func (s *session) receive(b *body, now time.Time) *reply {
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
-	delivery := storage.Delivery{Content: content, Received: now}
+	delivery := storage.Delivery{Content: content, Received: now, Trail: s.trail(&posting{sender: s.mail.from})}
 	b.digest.Sum(delivery.Transaction[:0])
 	for _, r := range s.rcpts {
 		for _, a := range r.to.Accounts {

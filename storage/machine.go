@@ -51,6 +51,7 @@ type Machine struct {
 	written     atomic.Int64  // octets since the last checkpoint, roughly
 	checkpoint  chan struct{} // wakes the checkpointer
 	queued      chan struct{} // wakes whoever sends: see Store.QueueChanged
+	retried     atomic.Uint64 // grows whenever an operator has recipients tried: see Store.QueueRetries
 	audits      audits
 
 	decoder   *zstd.Decoder
@@ -143,6 +144,9 @@ func (m *Machine) applyBatch(entries []Entry) ([][]byte, error) {
 		default:
 		}
 	}
+	if b.retry {
+		m.retried.Add(1)
+	}
 	if m.written.Add(b.written) > checkpointBytes {
 		select {
 		case m.checkpoint <- struct{}{}:
@@ -164,6 +168,7 @@ type batch struct {
 	directory  bool // domains, accounts or aliases changed
 	bans       bool // bans changed
 	queue      bool // there may be something to send
+	retry      bool // an operator changed the queue
 	catalogue  bool // or databases or grants
 	savepoints bool // each command gets one, so that a refused one can be undone by itself
 }
@@ -261,6 +266,7 @@ func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
 	b.catalogue = b.catalogue || c.kind.ofCatalogue()
 	b.kept, b.level = e.Index, t.level
 	b.queue = b.queue || c.kind == kindDispatch || c.kind == kindChangeQueue || c.kind == kindRecord
+	b.retry = b.retry || c.kind == kindChangeQueue
 	answer, err := encodeAnswer(value)
 	if err != nil {
 		return nil, err

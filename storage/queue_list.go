@@ -16,6 +16,10 @@ const MaxQueuePage = 1000
 // to report, on this node's state. It is for one receiver.
 func (s *Store) QueueChanged() <-chan struct{} { return s.machine.queued }
 
+// QueueRetries grows on every node when an operator changes the queue, say to have
+// recipients tried again: what a node remembers of destinations that failed does not count then.
+func (s *Store) QueueRetries() uint64 { return s.machine.retried.Load() }
+
 // QueueDestination is a domain with recipients to be tried.
 type QueueDestination struct {
 	Domain string

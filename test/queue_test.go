@@ -2,9 +2,11 @@ package test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -412,6 +414,8 @@ func TestPostfix(t *testing.T) {
 	p.sendmail("success,failure", letter("root@post.example", "ann@one.example", "from-postfix"), "ann@one.example", "nobody@one.example")
 	one.arrives("ann@one.example", "from-postfix")
 	one.wait("reported on by Postfix", func() bool { return strings.Contains(p.mailbox(), "nobody@one.example") })
+	success := regexp.MustCompile(`Final-Recipient: rfc822; ?ann@one.example\r?\n(.+\n)*Action: (delivered|relayed)`)
+	one.wait("reporting its success", func() bool { return success.MatchString(p.mailbox()) })
 	one.verify()
 }
 
@@ -423,7 +427,7 @@ type postfix struct {
 
 func newPostfix(w *world, domain string) *postfix {
 	w.t.Helper()
-	address := w.address(domain)
+	address := w.at(domain, 1) // it wants an address that an interface has
 	p := &postfix{t: w.t, dir: w.t.TempDir()}
 	for dir := p.dir; dir != "/"; dir = filepath.Dir(dir) { // its processes are of another user
 		if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o005 != 0o005 {
@@ -434,6 +438,14 @@ func newPostfix(w *world, domain string) *postfix {
 		if err := os.Mkdir(filepath.Join(p.dir, name), 0o755); err != nil {
 			w.t.Fatal(err)
 		}
+	}
+	owner, err := user.Lookup("postfix")
+	if err != nil {
+		w.t.Skip("there is no user postfix: ", err)
+	}
+	uid, _ := strconv.Atoi(owner.Uid)
+	if err := errors.Join(os.Chown(filepath.Join(p.dir, "data"), uid, -1), os.Chmod(filepath.Join(p.dir, "mail"), 0o1777)); err != nil {
+		w.t.Fatal(err)
 	}
 	host, port := address[:strings.LastIndexByte(address, ':')], port(address)
 	main := "compatibility_level = 3.6\nqueue_directory = " + p.dir + "/queue\ndata_directory = " + p.dir + "/data\n" +

@@ -86,11 +86,18 @@ func (w *world) address(domain string) string {
 	w.t.Helper()
 	w.mu.Lock()
 	w.last++
-	ip := fmt.Sprintf("127.0.0.%d", w.last)
+	number := w.last
 	w.mu.Unlock()
+	return w.at(domain, number)
+}
+
+// at is address with the last octet of the address given.
+func (w *world) at(domain string, number byte) string {
+	w.t.Helper()
+	ip := fmt.Sprintf("127.0.0.%d", number)
 	w.record(domain + ". 60 IN MX 10 mx." + domain + ".")
 	w.record("mx." + domain + ". 60 IN A " + ip)
-	w.record(fmt.Sprintf("%d.0.0.127.in-addr.arpa. 60 IN PTR mx.%s.", w.last, domain))
+	w.record(fmt.Sprintf("%d.0.0.127.in-addr.arpa. 60 IN PTR mx.%s.", number, domain))
 	w.record(domain + ". 60 IN TXT \"v=spf1 mx -all\"")
 	return net.JoinHostPort(ip, w.port)
 }
@@ -369,8 +376,10 @@ func (s *sink) serve(conn net.Conn) {
 		case verb == "QUIT":
 			io.WriteString(conn, "221 bye\r\n")
 			return
-		default:
+		case verb == "RSET", verb == "NOOP":
 			reply = "250 2.0.0 Ok"
+		default:
+			reply = "502 5.5.1 never heard of it"
 		}
 		if reply != "-" {
 			if _, err := io.WriteString(conn, reply+"\r\n"); err != nil {

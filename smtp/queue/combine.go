@@ -68,8 +68,26 @@ func (q *Queue) leaseFor(ctx context.Context, domain string, most int) ([]storag
 	return q.cfg.Store.LeasedRecipients(context.WithoutCancel(ctx), answer.token, domain)
 }
 
-// takeLeases is one command for what some workers want.
+// takeLeases is one command for what some workers want, or more where several
+// want the same destination: what a token holds of a destination is one worker's.
 func (q *Queue) takeLeases(requests []leaseRequest) {
+	for len(requests) > 0 {
+		var now, later []leaseRequest
+		taken := make(map[string]bool, len(requests))
+		for _, r := range requests {
+			if taken[r.want.Domain] {
+				later = append(later, r)
+				continue
+			}
+			taken[r.want.Domain] = true
+			now = append(now, r)
+		}
+		q.takeLease(now)
+		requests = later
+	}
+}
+
+func (q *Queue) takeLease(requests []leaseRequest) {
 	wants := make([]storage.QueueWant, len(requests))
 	for i, r := range requests {
 		wants[i] = r.want

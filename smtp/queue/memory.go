@@ -17,16 +17,21 @@ const quirkAge = time.Hour
 // memory is what this node has seen of others lately: no more than hints, so
 // it is neither replicated nor kept.
 type memory struct {
+	retries func() uint64 // see storage.Store.QueueRetries
+
 	mu    sync.Mutex
 	notes map[string]note
 }
 
 type note struct {
-	until time.Time
-	said  reply // why a destination is paused
+	until   time.Time
+	said    reply  // why a destination is paused
+	retries uint64 // as of when it was
 }
 
-func newMemory() *memory { return &memory{notes: map[string]note{}} }
+func newMemory(retries func() uint64) *memory {
+	return &memory{retries: retries, notes: map[string]note{}}
+}
 
 func (m *memory) put(key string, n note) {
 	m.mu.Lock()
@@ -79,11 +84,12 @@ func (m *memory) quirky(host string, now time.Time) bool { return m.paused("quir
 
 // down notes that no host of a destination could be reached, and why.
 func (m *memory) down(domain string, said reply, until time.Time) {
-	m.put("domain "+domain, note{until, said})
+	m.put("domain "+domain, note{until, said, m.retries()})
 }
 
-// whyDown returns what was said, if the destination is paused.
+// whyDown returns what was said, if the destination is paused. An operator who
+// has something tried again wants to see it tried.
 func (m *memory) whyDown(domain string, now time.Time) (reply, bool) {
 	n, ok := m.get("domain "+domain, now)
-	return n.said, ok
+	return n.said, ok && n.retries == m.retries()
 }

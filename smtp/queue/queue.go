@@ -20,6 +20,7 @@ import (
 // Store is what sending needs of [storage.Store].
 type Store interface {
 	QueueChanged() <-chan struct{}
+	QueueRetries() uint64
 	QueueDestinations(ctx context.Context, now time.Time, after storage.QueueDestination, limit int) ([]storage.QueueDestination, error)
 	QueueBacklog(ctx context.Context, domain string, now time.Time, limit int) (int, error)
 	LeaseQueue(ctx context.Context, node string, wants []storage.QueueWant, valid time.Duration) (token uint64, count int, err error)
@@ -139,7 +140,7 @@ func New(cfg Config) *Queue {
 	if cfg.Observer == nil {
 		cfg.Observer = nobody{}
 	}
-	q := &Queue{cfg: cfg, log: cfg.Logger, slots: newSlots(cfg.Limits), memory: newMemory(), idle: newIdle(), tls: newTLSCounts(cfg.Now),
+	q := &Queue{cfg: cfg, log: cfg.Logger, slots: newSlots(cfg.Limits), memory: newMemory(cfg.Store.QueueRetries), idle: newIdle(), tls: newTLSCounts(cfg.Now),
 		wake: make(chan struct{}, 1), notices: make(chan struct{}, 1)}
 	q.http = q.newHTTP()
 	q.leases = newCombiner(maxCombined, q.takeLeases)

@@ -488,3 +488,86 @@ func TestLeaseLostInTheMiddle(t *testing.T) {
 	cancel()
 	<-ended
 }
+
+// TestWorkersOfOneDestinationShareNothing: several workers lease at the same
+// moment, and each recipient is sent to once.
+func TestWorkersOfOneDestinationShareNothing(t *testing.T) {
+	f := newFixture(t)
+	f.zone.host("example.net", "192.0.2.1")
+	r := f.remote("192.0.2.1")
+	for i := range 300 {
+		f.send(fmt.Sprintf("Subject: %d\r\n\r\nx\r\n", i), nil, fmt.Sprintf("a%d@example.net", i), fmt.Sprintf("b%d@example.net", i))
+	}
+	q := New(Config{Node: "one", Hostname: "mail.example.org", Store: f.Store, Resolver: f.zone, Limits: limits(), Now: f.clock.Now, Dial: f.dial})
+	same := []leaseRequest{}
+	for range 3 {
+		same = append(same, leaseRequest{storage.QueueWant{Domain: "example.net", Max: 10}, make(chan leaseAnswer, 1)})
+	}
+	q.takeLeases(same)
+	tokens := map[uint64]bool{}
+	for _, s := range same {
+		tokens[(<-s.answer).token] = true
+	}
+	if len(tokens) != 3 {
+		t.Fatalf("three workers got the leases %v", tokens)
+	}
+	f.start() // takes the leases back
+	f.drained()
+	times := map[string]int{}
+	for _, m := range r.got() {
+		for _, to := range m.rcpt {
+			times[to]++
+		}
+	}
+	if len(times) != 600 {
+		t.Fatalf("%d recipients", len(times))
+	}
+	for to, n := range times {
+		if n != 1 {
+			t.Errorf("%s got it %d times", to, n)
+		}
+	}
+}
+
+// TestRetryOfOperator: a destination that is paused is tried all the same.
+func TestRetryOfOperator(t *testing.T) {
+	f := newFixture(t)
+	f.zone.host("example.net", "192.0.2.1") // nobody listens there yet
+	f.start()
+	f.send(sample, nil, "bob@example.net")
+	f.wait("it is deferred", func() bool { l := f.list(); return len(l) == 1 && l[0].Attempts == 1 && l[0].State == storage.StateDue })
+	r := f.remote("192.0.2.1")
+	if _, err := f.ChangeQueue(context.Background(), storage.QueueRetry, []int64{f.list()[0].ID}); err != nil {
+		t.Fatal(err)
+	}
+	f.drained()
+	if len(r.got()) != 1 {
+		t.Fatalf("got %+v", r.got())
+	}
+}
+
+// TestServerWantsFewConnections: what a server does not take over a further
+// connection goes over those it has, and nothing is deferred.
+func TestServerWantsFewConnections(t *testing.T) {
+	f := newFixture(t)
+	f.zone.host("example.net", "192.0.2.1")
+	r := f.remote("192.0.2.1", func(r *remote) {
+		r.answer = func(line string) string {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if line == "CONNECT" && r.open > 2 {
+				return "421 4.7.0 too many connections\n"
+			}
+			return ""
+		}
+		r.final = func(received) string { time.Sleep(time.Millisecond); return "" }
+	})
+	for i := range 400 {
+		f.send(fmt.Sprintf("Subject: %d\r\n\r\nx\r\n", i), nil, "bob@example.net")
+	}
+	f.start()
+	f.drained()
+	if len(r.got()) != 400 {
+		t.Fatalf("got %d", len(r.got()))
+	}
+}

@@ -30,6 +30,13 @@ func (s *slots) count() int {
 	return s.total
 }
 
+// workersOf counts the workers of a destination.
+func (s *slots) workersOf(domain string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.domains[domain]
+}
+
 // take counts one more worker, or says no. A destination has one worker until
 // it has taken a message, and none begins before the one before has its lease.
 func (s *slots) take(domain string, suspect, proven bool) bool {

@@ -56,6 +56,7 @@ type worker struct {
 	route    *route
 	client   *client
 	leased   bool
+	over     bool                           // the others are to do the rest
 	messages map[int64]storage.QueueMessage // of the present lease
 }
 
@@ -90,7 +91,7 @@ func (w *worker) lease(most int) []storage.QueueRecipient {
 
 // run sends until nothing is due, or the connection has had its share.
 func (w *worker) run() {
-	for rounds := 0; rounds < w.q.cfg.Limits.MessagesPerConnection; {
+	for rounds := 0; !w.over && rounds < w.q.cfg.Limits.MessagesPerConnection; {
 		recipients := w.lease(leaseSize)
 		if len(recipients) == 0 {
 			return
@@ -177,6 +178,13 @@ func (w *worker) send(recipients []storage.QueueRecipient) []storage.QueueResult
 	t, err := w.transaction(recipients)
 	if err == nil {
 		err = w.connect()
+	}
+	if errors.Is(err, errCrowded) {
+		w.over = true
+		for _, r := range recipients {
+			results = append(results, released(r, q.cfg.Now()))
+		}
+		return results
 	}
 	if err != nil {
 		said := said(451, "4.3.0", "%v", err)
@@ -316,6 +324,10 @@ func (w *worker) connect() error {
 		worst = worse(worst, err)
 		q.log.Info("no connection", "domain", w.domain, "host", h.name, "error", err)
 	}
+	if q.slots.workersOf(w.domain) > 1 && q.memory.paused("proven "+w.domain, now) {
+		q.memory.pause("busy "+w.domain, now.Add(crowdPause))
+		return errCrowded
+	}
 	said := replyOf(worst)
 	q.memory.pause("suspect "+w.domain, now.Add(suspicion))
 	if !said.permanent() {
@@ -323,6 +335,13 @@ func (w *worker) connect() error {
 	}
 	return &sessionError{reply: said, err: worst}
 }
+
+// errCrowded: the destination takes mail over other connections of ours, but
+// wants no more of them.
+var errCrowded = errors.New("no further connection")
+
+// crowdPause is how long no further connection is tried then.
+const crowdPause = 10 * time.Second
 
 // worse keeps a failure that may pass over one that will not: another host may
 // be back later.
