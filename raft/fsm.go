@@ -59,6 +59,16 @@ type Provider interface {
 	Prepare(ctx context.Context, get func(ctx context.Context, query string) (io.ReadCloser, error)) error
 }
 
+// Mendable is a StateMachine that can lose its state: its files are damaged, or gone. In a cluster the node gets the state of the
+// leader then, by itself; its log and its vote stay as they are.
+type Mendable interface {
+	// Damaged returns why the state cannot be used, or nil. While it is not nil, Apply, Persist and Stream return errors and
+	// nothing is read; Restore mends it. It is called often.
+	Damaged() error
+	// Abandon makes cause the answer of Damaged: entries that the state lacks are gone from the log.
+	Abandon(cause error)
+}
+
 // State is a StateMachine's state as of one moment.
 type State interface {
 	Size() int64   // exactly how many bytes WriteTo writes

@@ -214,14 +214,11 @@ func (in *incoming) finish(cut error) error {
 // replace has the state machine replace its state by what r holds, and then moves the marker. A process that ends in between
 // finds out at its next start which of the two states it has (resolve).
 func (s *markers) replace(r io.Reader, next marker) error {
-	header := make([]byte, streamHeader)
-	if _, err := io.ReadFull(r, header); err != nil {
+	state, err := readHeader(r)
+	if err != nil {
 		return err
 	}
-	if !bytes.HasPrefix(header, []byte(streamMagic)) {
-		return fmt.Errorf("%w: not a state", ErrCorrupt)
-	}
-	next.State = binary.BigEndian.Uint64(header[len(streamMagic):])
+	next.State = state
 	s.replacing.Lock() // nothing is applied meanwhile
 	defer s.replacing.Unlock()
 	if err := s.put(installName, next); err != nil {
@@ -242,6 +239,18 @@ func (s *markers) replace(r io.Reader, next marker) error {
 	return os.Remove(s.file(installName))
 }
 
+// readHeader reads what comes before the bytes of a state: the last entry in it.
+func readHeader(r io.Reader) (index uint64, err error) {
+	header := make([]byte, streamHeader)
+	if _, err := io.ReadFull(r, header); err != nil {
+		return 0, err
+	}
+	if !bytes.HasPrefix(header, []byte(streamMagic)) {
+		return 0, fmt.Errorf("%w: not a state", ErrCorrupt)
+	}
+	return binary.BigEndian.Uint64(header[len(streamMagic):]), nil
+}
+
 func (s *markers) file(name string) string { return filepath.Join(filepath.Dir(s.path), name) }
 
 // resolve decides, at the start, whether a state that was being received has replaced the old one. If the state has what the
@@ -254,7 +263,7 @@ func (s *markers) resolve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.machine.Applied() >= next.State && next.Index > s.last().Index {
+	if last := s.last(); s.machine.Applied() >= next.State && next.Index >= last.Index && next.State >= last.State {
 		if durable, err := s.machine.Persist(ctx); err != nil || durable < next.State {
 			return errors.Join(fmt.Errorf("the state is durable up to %d of %d", durable, next.State), err)
 		}

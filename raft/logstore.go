@@ -20,6 +20,7 @@ import (
 // Names of the parts of a node that can have a fault.
 const (
 	partApply  = "apply"
+	partState  = "state"
 	partAppend = "append to the log"
 	partRead   = "read the log"
 	partStable = "store term and vote"

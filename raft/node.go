@@ -43,6 +43,7 @@ type Node struct {
 	reports   reports
 	expelled  expelled
 	former    former
+	mending   atomic.Bool
 	sender    atomic.Pointer[change] // who is about to send the state, for a node that knows no members yet
 
 	stop       context.Context // done once Close was called

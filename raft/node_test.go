@@ -25,6 +25,7 @@ type ledger struct {
 	entries []Entry
 	applied uint64
 	fail    error // what Apply returns
+	lost    error // see Mendable
 	batches []int // sizes of the batches applied
 	streams int
 
@@ -53,6 +54,9 @@ func newLedger(t testing.TB, file string) *ledger {
 func (l *ledger) Apply(entries []Entry) ([][]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.lost != nil {
+		return nil, l.lost
+	}
 	if l.fail != nil {
 		return nil, l.fail
 	}
@@ -111,7 +115,7 @@ func (l *ledger) Restore(r io.Reader) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.entries, l.applied = entries, 0
+	l.entries, l.applied, l.lost = entries, 0, nil
 	if n := len(entries); n > 0 {
 		l.applied = entries[n-1].Index
 	}

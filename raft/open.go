@@ -131,6 +131,8 @@ func open(cfg Config, sm StateMachine, lock *os.File) (*Node, error) {
 func (n *Node) reconcile(applied uint64) error {
 	mark, last := n.log.markers.last(), n.log.last.Load()
 	switch {
+	case damaged(n.applier.machine) != nil && n.cfg.Listener != nil && max(last, mark.Index) > 0:
+		return n.log.dropStale() // nothing is applied before the state has been mended
 	case last == 0 && mark.Index == 0 && n.cfg.Joining && n.cfg.Listener != nil && applied == 0:
 		return nil
 	case last == 0 && mark.Index == 0:
@@ -151,6 +153,9 @@ func (n *Node) reconcile(applied uint64) error {
 	}
 	var entry hraft.Log
 	if first == 0 || first > applied || n.log.GetLog(applied, &entry) != nil {
+		if n.abandon(fmt.Errorf("the state ends at entry %d and was durable up to %d", applied, mark.State)) {
+			return n.log.dropStale()
+		}
 		return &Error{Op: "open", Kind: ErrMismatch, Hint: "restore the state that belongs to this log",
 			Cause: fmt.Errorf("the state ends at entry %d, was durable up to %d, and the log starts at %d", applied, mark.State, first)}
 	}

@@ -45,6 +45,7 @@ const (
 	pathTransfer  = "/raft/transfer"
 	pathPrepare   = "/raft/prepare"
 	pathProvide   = "/raft/provide"
+	pathState     = "/raft/state"
 )
 
 // rpc is both halves of the RPC between nodes: HTTP/2 on the cluster's port.

@@ -71,6 +71,7 @@ func (n *Node) ownHandlers() map[string]http.Handler {
 		pathMembers:   http.HandlerFunc(n.serveMembers),
 		pathPrepare:   http.HandlerFunc(n.servePrepare),
 		pathProvide:   http.HandlerFunc(n.serveProvide),
+		pathState:     http.HandlerFunc(n.serveState),
 		pathLearner:   n.control("add learner", n.serveLearner),
 		pathRemove:    n.control("remove", func(ctx context.Context, _ string, c change) error { return n.remove(ctx, c.ID) }),
 		pathTransfer:  n.control("transfer", func(ctx context.Context, _ string, c change) error { return n.transfer(ctx, c.ID) }),

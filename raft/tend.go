@@ -36,6 +36,7 @@ func (n *Node) tend() {
 		case <-ticker.C:
 		}
 		n.cutFormer()
+		n.lookAfterState()
 		if n.Fault() == nil {
 			faulty = time.Now()
 		}

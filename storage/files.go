@@ -46,7 +46,11 @@ func (f *files) open(readers int, failpoint func(string) error) error {
 		return fmt.Errorf("mail.db: %w", err)
 	}
 	f.reads = newPool(mailFile(f.dir), readers)
-	if f.packs, err = openPacks(f.dir, readers, f.mail, failpoint); err != nil {
+	applied, err := readApplied(f.mail)
+	if err != nil {
+		return err
+	}
+	if f.packs, err = openPacks(f.dir, readers, f.mail, applied == 0, failpoint); err != nil {
 		return err
 	}
 	if f.databases, err = openDatabases(f.dir, f.mail, failpoint); err != nil {

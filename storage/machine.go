@@ -54,6 +54,7 @@ type Machine struct {
 	retried     atomic.Uint64 // grows whenever an operator has recipients tried: see Store.QueueRetries
 	audits      audits
 
+	damage    damage
 	decoder   *zstd.Decoder
 	preparing sync.Mutex // held while packs are got, or a state arrives
 	prepared  map[int64]prepared
@@ -125,7 +126,7 @@ func (m *Machine) applyBatch(entries []Entry) ([][]byte, error) {
 	}
 	if err != nil {
 		b.rollback()
-		return nil, fmt.Errorf("apply %d..%d: %w", entries[0].Index, entries[len(entries)-1].Index, err)
+		return nil, m.noted(fmt.Errorf("apply %d..%d: %w", entries[0].Index, entries[len(entries)-1].Index, err))
 	}
 	m.level.Store(int64(b.level))
 	if b.directory {

@@ -3,7 +3,9 @@ package storage
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -42,8 +44,8 @@ func (p *packs) path(id int64) string {
 	return filepath.Join(p.stateDir, packFileName(id))
 }
 
-// openPacks opens the files that mail.db names.
-func openPacks(stateDir string, readers int, mail *conn, failpoint func(string) error) (*packs, error) {
+// openPacks opens the files that mail.db names. In a fresh state they are not there yet.
+func openPacks(stateDir string, readers int, mail *conn, fresh bool, failpoint func(string) error) (*packs, error) {
 	p := &packs{stateDir: stateDir, readers: readers, failpoint: failpoint, swept: map[int64]*conn{}}
 	err := mail.rows("SELECT id, first_chunk FROM pack ORDER BY first_chunk", func(st *sqlite.Stmt) bool {
 		p.add(st.ColumnInt64(0), st.ColumnInt64(1))
@@ -53,6 +55,11 @@ func openPacks(stateDir string, readers int, mail *conn, failpoint func(string) 
 		return nil, err
 	}
 	last := p.table[len(p.table)-1]
+	for _, f := range p.table {
+		if _, err := os.Stat(p.path(f.id)); errors.Is(err, os.ErrNotExist) && !fresh {
+			return nil, fmt.Errorf("pack %d: %w", f.id, errFileMissing)
+		}
+	}
 	return p, p.use(last.id)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -36,8 +37,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func (m *Machine) Provide(ctx context.Context, query string, w io.Writer) error {
 	m.swap.RLock()
 	defer m.swap.RUnlock()
-	if m.shut {
-		return errClosed
+	if err := m.readable(); err != nil || m.shut {
+		return errors.Join(err, errClosed)
 	}
 	var pack, from, to int64
 	if query == askPacks {

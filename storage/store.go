@@ -33,6 +33,8 @@ type Config struct {
 	// SearchSettle is how long a new message may wait before it is in the search
 	// index; 0: search.DefaultSettle.
 	SearchSettle time.Duration
+	// Rebuilds opens a damaged state as well: other nodes have it, see [Machine.Damaged].
+	Rebuilds bool
 	// Failpoint is called at each of [Sites]; what it returns becomes
 	// that step's error. nil: no faults.
 	Failpoint func(site string) error
@@ -93,7 +95,11 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{cfg: cfg, sql: sqlRoom{engine: database.NewEngine(cfg.SQL, nil), open: map[int64]*sqlHost{}}, feed: newFeed(), stop: make(chan struct{})}
 	if err := s.open(); err != nil {
 		s.closeFiles()
-		return nil, &Error{Op: "open the state in " + cfg.Dir, Err: err, Kind: openKind(err)}
+		opened := &Error{Op: "open the state in " + cfg.Dir, Err: err, Kind: openKind(err)}
+		if IsDamaged(err) {
+			opened.Hint = hintAlone
+		}
+		return nil, opened
 	}
 	s.closed.Go(s.checkpointer)
 	s.index = s.newIndex()
@@ -117,13 +123,30 @@ func (s *Store) open() error {
 	if s.decoder, err = newDecoder(); err != nil {
 		return err
 	}
-	f, err := openFiles(state, s.cfg.Readers, s.cfg.Failpoint)
-	if err != nil {
-		return err
+	f, damaged := openChecked(state, s.cfg)
+	if damaged != nil && !(s.cfg.Rebuilds && IsDamaged(damaged)) {
+		return damaged
 	}
 	s.machine = &Machine{dir: state, decoder: s.decoder, prepared: map[int64]prepared{}, readers: s.cfg.Readers, feed: s.feed, log: s.cfg.Logger,
 		failpoint: s.cfg.Failpoint, checkpoint: make(chan struct{}, 1), queued: make(chan struct{}, 1), replaced: s.databasesReplaced}
-	return s.machine.use(f)
+	s.machine.damage.rebuilds.Store(s.cfg.Rebuilds)
+	if damaged == nil {
+		if damaged = s.machine.use(f); !s.cfg.Rebuilds || !IsDamaged(damaged) {
+			return damaged
+		}
+		damaged = errors.Join(damaged, f.close())
+	}
+	s.machine.files, s.machine.shut = noFiles(state), true
+	s.machine.Abandon(damaged)
+	return nil
+}
+
+// openChecked opens the files if they are sound, as far as can be said in no time.
+func openChecked(dir string, cfg Config) (*files, error) {
+	if err := checkQuickly(dir); err != nil {
+		return nil, err
+	}
+	return openFiles(dir, cfg.Readers, cfg.Failpoint)
 }
 
 // Machine returns the side of the store that applies commands.

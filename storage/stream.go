@@ -252,8 +252,13 @@ func (m *Machine) replace(incoming string, sealed []int64) error {
 	defer m.swap.Unlock()
 	if !m.shut {
 		m.shut = true
-		if err := m.files.close(); err != nil {
+		if err := m.files.close(); err != nil && m.Damaged() == nil {
 			return err
+		}
+	}
+	if m.Damaged() != nil {
+		if err := m.keepEvidence(); err != nil {
+			m.log.Warn("the damaged files are not kept", "error", err)
 		}
 	}
 	for _, id := range sealed {
@@ -322,6 +327,9 @@ func (m *Machine) dropExtras() {
 // reopen opens the files that a failed replacement left closed. The caller
 // holds mu.
 func (m *Machine) reopen() error {
+	if err := m.Damaged(); err != nil {
+		return err
+	}
 	if !m.shut {
 		return nil
 	}
@@ -342,6 +350,7 @@ func (m *Machine) openAgain() error {
 		return err
 	}
 	m.shut = false
+	m.damage.cause.Store(nil)
 	return nil
 }
 
@@ -508,19 +517,29 @@ func removeIfThere(path string) error {
 func (s *Store) with(ctx context.Context, f func(*conn) error) error {
 	s.machine.swap.RLock()
 	defer s.machine.swap.RUnlock()
-	return s.machine.files.reads.with(ctx, f)
+	if err := s.machine.readable(); err != nil {
+		return err
+	}
+	return s.machine.noted(s.machine.files.reads.with(ctx, f))
 }
 
 // snapshot is with inside one read transaction: f sees one state.
 func (s *Store) snapshot(ctx context.Context, f func(*conn) error) error {
 	s.machine.swap.RLock()
 	defer s.machine.swap.RUnlock()
-	return s.machine.files.reads.snapshot(ctx, f)
+	if err := s.machine.readable(); err != nil {
+		return err
+	}
+	return s.machine.noted(s.machine.files.reads.snapshot(ctx, f))
 }
 
 // chunk reads the compressed octets of a chunk.
 func (s *Store) chunk(ctx context.Context, id int64) ([]byte, error) {
 	s.machine.swap.RLock()
 	defer s.machine.swap.RUnlock()
-	return s.machine.files.packs.read(ctx, id)
+	if err := s.machine.readable(); err != nil {
+		return nil, err
+	}
+	data, err := s.machine.files.packs.read(ctx, id)
+	return data, s.machine.noted(err)
 }
