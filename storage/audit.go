@@ -103,3 +103,10 @@ func (a *audits) keep(index uint64, sum Checksum) {
 		a.order = a.order[1:]
 	}
 }
+
+// forget drops the results: they are of a state that was replaced.
+func (a *audits) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.results, a.order = nil, nil
+}

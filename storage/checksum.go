@@ -163,14 +163,21 @@ func (s *Store) verifyFiles(ctx context.Context, v *Verification) error {
 	}
 	files.packs.mu.RUnlock()
 	for name, p := range pools {
+		var damaged error
 		err := p.with(ctx, func(c *conn) error {
 			return c.rows("PRAGMA integrity_check", func(st *sqlite.Stmt) bool {
 				if line := st.ColumnText(0); line != "ok" {
 					v.problem("%s: %s", name, line)
+					damaged = fmt.Errorf("%s: %s: %w", name, line, sqlite.ResultCorrupt.ToError())
 				}
 				return true
 			})
 		})
+		if IsDamaged(err) {
+			v.problem("%s: %v", name, err)
+			damaged, err = fmt.Errorf("%s: %w", name, err), nil
+		}
+		_ = s.machine.noted(damaged)
 		if err != nil {
 			return readError("check "+name, err)
 		}

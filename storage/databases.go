@@ -266,6 +266,9 @@ type frozenDatabases map[int64]*database.Frozen
 
 // freezeDatabases opens them. The caller holds the machine's mutex.
 func (m *Machine) freezeDatabases() (frozenDatabases, error) {
+	if m.files.mail == nil {
+		return nil, errClosed // they could not be opened
+	}
 	ids, err := databaseIDs(m.files.mail)
 	if err != nil {
 		return nil, err

@@ -219,6 +219,7 @@ func (m *Machine) Restore(r io.Reader) error {
 	}
 	m.dropExtras()
 	m.prepared = map[int64]prepared{}
+	m.audits.forget()
 	m.directory.Add(1)
 	m.bans.Add(1)
 	m.catalogue.Add(1)

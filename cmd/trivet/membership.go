@@ -214,6 +214,7 @@ func (n *node) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.store.SetRebuilds(len(members) > 1)
 	id := string(n.settings.Node)
 	if !slices.ContainsFunc(members, func(m raft.Member) bool { return m.ID == id }) {
 		n.log.Warn("this node is no member of its cluster: it was removed; stop it, and join again with an empty data folder")

@@ -67,7 +67,11 @@ func openNode(dir dataDir, s settings, log *slog.Logger, cluster net.Listener) (
 	if n.resolver, err = s.newResolver(); err != nil {
 		return nil, err
 	}
-	n.store, err = storage.Open(storage.Config{Dir: string(dir), Logger: log, Failpoint: failpoint, PackBytes: int64(s.PackSize), Now: n.now})
+	peers, err := dir.peers()
+	if err != nil {
+		return nil, err
+	}
+	n.store, err = storage.Open(storage.Config{Rebuilds: cluster != nil && len(peers) > 0, Dir: string(dir), Logger: log, Failpoint: failpoint, PackBytes: int64(s.PackSize), Now: n.now})
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +86,7 @@ func openNode(dir dataDir, s settings, log *slog.Logger, cluster net.Listener) (
 
 // openLog reads who this node is and opens its log.
 func (n *node) openLog(failpoint func(string) error, cluster net.Listener) (err error) {
-	if n.loginKey, err = n.readLoginKey(context.Background()); err != nil {
+	if n.loginKey, err = n.readLoginKey(context.Background()); err != nil && n.store.Damaged() == nil {
 		return err
 	}
 	config := raftConfig(n.dir, n.settings, n.log, failpoint)
@@ -100,7 +104,7 @@ func (n *node) joinNetwork(config *raft.Config, cluster net.Listener) error {
 	if err := n.identity.load(n.dir); err != nil {
 		return err
 	}
-	if err := n.renewCertificate(context.Background()); err != nil {
+	if err := n.renewCertificate(context.Background()); err != nil && n.store.Damaged() == nil {
 		return err
 	}
 	peers, err := n.dir.peers()
@@ -235,8 +239,8 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 // for long, because reads need no majority. A node that has just joined has
 // nothing to read until it has caught up.
 func (n *node) waitForMail(ctx context.Context) {
-	if n.dir.joining() {
-		n.log.Info("catching up with the others; mail is served when that is done")
+	if n.dir.joining() || n.store.Damaged() != nil {
+		n.log.Info("getting the state from the others; mail is served when that is done")
 		if n.waitReady(ctx) != nil {
 			return
 		}

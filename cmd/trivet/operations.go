@@ -168,6 +168,7 @@ func (n *node) verify(ctx context.Context, in verificationRequest) (verified, er
 	if err != nil || !in.Compare {
 		return verified{Verification: found}, err
 	}
-	nodes, err := n.compare(ctx)
+	index, nodes, err := n.compare(ctx)
+	n.doubt(ctx, index, nodes)
 	return verified{found, nodes}, err
 }

@@ -30,7 +30,7 @@ const (
 )
 
 func (n *node) peerHandlers() map[string]http.Handler {
-	return map[string]http.Handler{pathBody: http.HandlerFunc(n.serveBody), pathAudit: http.HandlerFunc(n.serveAudit)}
+	return map[string]http.Handler{pathDoubt: http.HandlerFunc(n.serveDoubt), pathBody: http.HandlerFunc(n.serveBody), pathAudit: http.HandlerFunc(n.serveAudit)}
 }
 
 // serveBody answers a node whose own copy of a message is damaged.
@@ -136,7 +136,7 @@ func (n *node) peerAudit(ctx context.Context, id string, index uint64) (sum stor
 const compareEvery = 6 * time.Hour
 
 func (n *node) reportDifferences(ctx context.Context) {
-	compared, err := n.compare(ctx)
+	index, compared, err := n.compare(ctx)
 	if err != nil {
 		n.log.Warn("the states of the nodes are not compared; it is tried again", "error", err)
 	}
@@ -145,6 +145,7 @@ func (n *node) reportDifferences(ctx context.Context) {
 			n.log.Error("the states of two nodes differ; see 'trivet verify --compare' on both", "node", c.Node, "tables", c.Differs)
 		}
 	}
+	n.doubt(ctx, index, compared)
 }
 
 // comparison is what one node says of its state as of an audit.
@@ -156,15 +157,20 @@ type comparison struct {
 }
 
 // compare has all nodes digest their state as of one and the same change.
-func (n *node) compare(ctx context.Context) ([]comparison, error) {
+func (n *node) compare(ctx context.Context) (index uint64, compared []comparison, err error) {
 	members, err := n.raft.Members(ctx)
 	if err != nil || len(members) < 2 {
-		return nil, err
+		return 0, nil, err
 	}
-	index, err := n.store.Audit(ctx)
-	if err != nil {
-		return nil, err
+	if index, err = n.store.Audit(ctx); err != nil {
+		return 0, nil, err
 	}
+	compared, err = n.compareAs(ctx, index, members)
+	return index, compared, err
+}
+
+// compareAs compares as of an audit.
+func (n *node) compareAs(ctx context.Context, index uint64, members []raft.Member) ([]comparison, error) {
 	own, err := n.ownAudit(ctx, index)
 	if err != nil {
 		return nil, err

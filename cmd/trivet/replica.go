@@ -17,6 +17,7 @@ type stateMachine struct{ machine *storage.Machine }
 var (
 	_ raft.StateMachine = stateMachine{}
 	_ raft.Provider     = stateMachine{}
+	_ raft.Mendable     = stateMachine{}
 )
 
 func (s stateMachine) Apply(entries []raft.Entry) ([][]byte, error) {
@@ -46,6 +47,9 @@ func (s stateMachine) Provide(ctx context.Context, query string, w io.Writer) er
 func (s stateMachine) Prepare(ctx context.Context, get func(context.Context, string) (io.ReadCloser, error)) error {
 	return s.machine.Prepare(ctx, get)
 }
+
+func (s stateMachine) Damaged() error      { return s.machine.Damaged() }
+func (s stateMachine) Abandon(cause error) { s.machine.Abandon(cause) }
 
 // How long a change is asked for again while the cluster finds a leader.
 const (
