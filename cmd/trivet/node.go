@@ -132,6 +132,9 @@ func raftConfig(dir dataDir, s settings, log *slog.Logger, failpoint func(string
 		SnapshotBytes: int64(s.LogSnapshot),
 		SegmentBytes:  min(raft.DefaultSegmentBytes, int(s.LogSnapshot)),
 		Failpoint:     failpoint,
+
+		HeartbeatTimeout: time.Duration(s.Heartbeat),
+		LeaseTimeout:     time.Duration(s.Heartbeat) * 4 / 5, // before another one can lead
 	}
 }
 

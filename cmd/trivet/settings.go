@@ -38,6 +38,7 @@ type settings struct {
 	LogSnapshot     size
 	PackSize        size
 	Housekeeping    duration
+	Heartbeat       duration
 
 	Resolver          text
 	ResolverValidates toggle
@@ -79,6 +80,9 @@ const (
 	defaultShutdownTimeout = 10 * time.Second
 	// defaultHousekeeping is how often the leader prunes what nobody needs any more.
 	defaultHousekeeping = time.Minute
+	// Bounds of how long a node waits for its leader.
+	leastHeartbeat = 50 * time.Millisecond
+	mostHeartbeat  = 10 * time.Second
 )
 
 // defaultSettings serve everybody on the usual ports.
@@ -94,6 +98,7 @@ func defaultSettings() settings {
 		LogSnapshot:     raft.DefaultSnapshotBytes,
 		PackSize:        storage.DefaultPackBytes,
 		Housekeeping:    duration(defaultHousekeeping),
+		Heartbeat:       duration(raft.DefaultHeartbeat),
 
 		MaxMessageSize:            size(limits.MaxMessageBytes),
 		MaxRecipients:             number(limits.MaxRecipients),
@@ -152,6 +157,7 @@ func (s *settings) keys() []key {
 		{"log-snapshot", "growth of the Raft log at which the state is made durable and the log truncated", &s.LogSnapshot},
 		{"pack-size", "size at which a file of message bodies is sealed and the next one begun", &s.PackSize},
 		{"housekeeping", "how often the leader prunes what nobody needs any more", &s.Housekeeping},
+		{"heartbeat", "how long a node waits for its leader before it stands for election, 50ms to 10s; the same on all nodes", &s.Heartbeat},
 		{"resolver", "DNS server to ask, as IP or IP:PORT; off: none; left out: those of the system", &s.Resolver},
 		{"resolver-validates", "believe that the DNS server validates DNSSEC although it is not on loopback: on or off", &s.ResolverValidates},
 		{keyMonitor, "note who really sent a message, and refuse or put aside nothing for it: on or off", &s.Monitor},
@@ -261,6 +267,9 @@ func (s *settings) check() error {
 	}
 	if s.LogKeep == 0 || s.LogSnapshot == 0 || s.PackSize == 0 || s.Housekeeping == 0 {
 		return usagef("log-keep, log-snapshot, pack-size and housekeeping are more than 0")
+	}
+	if h := time.Duration(s.Heartbeat); h < leastHeartbeat || h > mostHeartbeat {
+		return usagef("heartbeat is %v to %v", leastHeartbeat, mostHeartbeat)
 	}
 	return s.Queue.check()
 }
