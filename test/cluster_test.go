@@ -21,6 +21,7 @@ type cluster struct {
 type clusterStatus struct {
 	Node         string            `json:"node"`
 	Leader       string            `json:"leader"`
+	Term         uint64            `json:"term"`
 	Level        int               `json:"level"`
 	Listen       map[string]string `json:"listen"`
 	AppliedIndex uint64            `json:"applied_index"`
