@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"trivet/spf/dmarc"
 	"trivet/storage"
 	"trivet/storage/message"
 )
@@ -166,6 +167,9 @@ func (s *session) mayPost(p *parcel, g storage.Group) *reply {
 			return nil
 		}
 		return errNotPoster
+	}
+	if p.found != nil && p.found.DMARC.Result == dmarc.Fail && !s.server.cfg.Verification.Monitor {
+		return errNotPoster // whoever it was
 	}
 	authors := []string{s.mail.from.String()}
 	for f := range message.Fields(p.header) {

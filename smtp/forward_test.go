@@ -260,8 +260,9 @@ func TestVacation(t *testing.T) {
 	}
 	try("Cat@far.example", "Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nAuto-Submitted: no\r\n"+to)
 	try("cat@FAR.example", to)
+	try("eve@far.example", "Subject: =?utf-8?q?x=0D=0ABcc:_victim@far.example?=\r\nMessage-ID: <a\x0bb>\r\n"+to)
 	try("dan@far.example", "Cc: bob+x@example.org\r\n")
-	if got := h.addresses(t); got != "Cat@far.example dan@far.example" {
+	if got := h.addresses(t); got != "Cat@far.example dan@far.example eve@far.example" {
 		t.Fatalf("answered: %s", got)
 	}
 	queue := h.queued(t)
@@ -271,6 +272,9 @@ func TestVacation(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in %q", want, text)
 		}
+	}
+	if forged := h.body(t, queue[1]); strings.Contains(strings.ToLower(forged), "\r\nbcc:") || strings.Contains(forged, "\x0b") {
+		t.Errorf("a field was smuggled into %q", forged)
 	}
 	if got := h.signedBy(t, text); !slices.Equal(got, []string{"example.org"}) {
 		t.Errorf("signed by %v", got)

@@ -524,6 +524,20 @@ func TestSubmissionSmuggling(t *testing.T) {
 			t.Errorf("%q: %s", end, got)
 		}
 	}
+	conn, r := overTLS(t, h.serveElsewhere(t, true), true)
+	for line := ""; !strings.HasPrefix(line, "250 "); {
+		var err error
+		line, err = r.ReadString('\n')
+		h.must(err)
+	}
+	io.WriteString(conn, plain("alice@example.org", testPassword))
+	expectCode(t, r, "235")
+	for _, end := range []string{"\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r"} {
+		io.WriteString(conn, "MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\nFrom: alice@example.org\r\n\r\nx"+end+hidden+"\r\n.\r\n")
+		for _, want := range []string{"250", "250", "354", "550"} {
+			expectCode(t, r, want)
+		}
+	}
 	if n := len(h.queued(t)) + len(inbox(t, h.store, "bob@example.org")); n != 0 {
 		t.Errorf("%d messages came through", n)
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"trivet/spf"
+	"trivet/spf/dmarc"
 	"trivet/storage"
 	"trivet/storage/message"
 )
@@ -16,7 +18,7 @@ import (
 // answerAway sends the vacation notices of those recipients who are away (RFC
 // 3834). The message itself is delivered; a notice that fails is only logged.
 func (s *session) answerAway(ctx context.Context, p *parcel) {
-	if s.mail.from == (path{}) || p.junk {
+	if s.mail.from == (path{}) || p.junk || p.forged() {
 		return
 	}
 	asked := map[int64]bool{}
@@ -31,6 +33,12 @@ func (s *session) answerAway(ctx context.Context, p *parcel) {
 			}
 		}
 	}
+}
+
+// forged reports whether the sender's domain says that the message is not from
+// there: an answer would go to somebody who has not written.
+func (p *parcel) forged() bool {
+	return p.found != nil && (p.found.DMARC.Result == dmarc.Fail || p.found.SPF.Result == spf.Fail)
 }
 
 // answerFor sends the notice of one account, if the sender is to get it.
@@ -163,7 +171,7 @@ func readIncoming(header []byte) incoming {
 			f.Is("X-Auto-Response-Suppress") && !isOneFold(f.Value(), "none"):
 			in.automatic = true
 		case f.Is("Message-ID"):
-			if id := f.Value(); len(id) < 250 && strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") && isASCII(id) {
+			if id := f.Value(); len(id) < 250 && strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") && isASCII(id) && !strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
 				in.id = id
 			}
 		case f.Is("Subject"):

@@ -23,7 +23,7 @@ const (
 func (n *node) smtpConfig() smtp.Config {
 	return smtp.Config{Hostname: n.hostname(), Store: n.store, Logger: n.log, TLS: n.certs.exchange(), Limits: n.settings.smtpLimits(),
 		Metrics: n.metrics, Healthy: n.healthy, Clock: n.now, SRSKey: n.srsKey, Node: string(n.settings.Node),
-		Guard: n.guard, GreetingDelay: time.Duration(n.settings.GreetingDelay)}
+		SpoolDir: n.dir.path("local/spool"), Guard: n.guard, GreetingDelay: time.Duration(n.settings.GreetingDelay)}
 }
 
 // submissionServer takes mail from users who log in.
