@@ -50,7 +50,14 @@ type SQLSession interface {
 	Run(ctx context.Context, in SQLStatement, sink SQLSink) (out SQLOutcome, rest string, err error)
 	// Transaction runs statements as one transaction.
 	Transaction(ctx context.Context, statements []SQLStatement) (SQLResult, error)
+	// Peek returns the first row of a statement that only reads, with NULL for
+	// each of its parameters, or nil: what a column holds is known only then.
+	Peek(ctx context.Context, sql string, parameters int) []SQLValue
 	Status() SQLStatus
+	// SetAbortOnError has an error spoil the transaction, as in PostgreSQL.
+	SetAbortOnError()
+	// Fail spoils the transaction that is open, if that is how errors are taken.
+	Fail()
 	Close()
 }
 

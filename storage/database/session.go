@@ -19,9 +19,9 @@ type Access func(ctx context.Context) (Privilege, error)
 type Session struct {
 	db     *Database
 	access Access
-	// AbortOnError: an error spoils the transaction, as in PostgreSQL: only
+	// abortOnError: an error spoils the transaction, as in PostgreSQL: only
 	// ROLLBACK is left. Otherwise it undoes the statement, as in SQLite.
-	AbortOnError bool
+	abortOnError bool
 	// Before is called before a statement reads what other nodes may have
 	// changed; nil: what this node has is good enough.
 	Before func(ctx context.Context) error
@@ -132,6 +132,59 @@ func (s *Session) Describe(ctx context.Context, sql string) (d Description, err 
 		return nil
 	})
 	return d, err
+}
+
+// SetAbortOnError has an error spoil the transaction, as in PostgreSQL.
+func (s *Session) SetAbortOnError() { s.abortOnError = true }
+
+// Fail spoils the transaction that is open, if that is how errors are taken.
+func (s *Session) Fail() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tx != nil && s.abortOnError {
+		s.tx.failed = true
+	}
+}
+
+// peekTime bounds Peek.
+const peekTime = 50 * time.Millisecond
+
+// errEnough ends a statement after its first row.
+var errEnough = errors.New("enough")
+
+// firstRow is a sink for one row.
+type firstRow struct{ row []Value }
+
+func (f *firstRow) Columns([]Column) error { return nil }
+func (f *firstRow) Row(row []Value) error {
+	f.row = append([]Value{}, row...)
+	return errEnough
+}
+
+// Peek returns the first row of a statement that only reads, with NULL for each
+// of its parameters, or nil.
+func (s *Session) Peek(ctx context.Context, sql string, parameters int) []Value {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx, cancel := clock(ctx, peekTime)
+	defer cancel()
+	var first firstRow
+	_ = s.borrow(ctx, func(c *conn) error { // without a row nothing is known, which does no harm
+		st, _, kept, err := c.clientStatement(sql)
+		if err != nil || st == nil {
+			return err
+		}
+		defer st.free(kept)
+		if !st.info.ReadOnly || st.info.Transaction != "" || st.info.Savepoint != "" {
+			return nil
+		}
+		if err := st.fill(Statement{Args: make([]Value, parameters)}); err != nil {
+			return err
+		}
+		_, err = st.run(ctx, &first, 0)
+		return err
+	})
+	return first.row
 }
 
 // borrow lends the connection of the transaction, or one that only reads.
@@ -356,7 +409,7 @@ func (s *Session) afterError(err error) {
 		s.spoil(err)
 		return
 	}
-	t.failed = s.AbortOnError
+	t.failed = s.abortOnError
 }
 
 // spoil ends the transaction; the session stays in it until the client ends it.
