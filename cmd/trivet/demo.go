@@ -20,7 +20,7 @@ func demoSettings() settings {
 	s := defaultSettings()
 	s.Listen = listenMap{listenSMTP: "127.0.0.1:2525", listenSubmission: "127.0.0.1:1587", listenSubmissions: "127.0.0.1:1465",
 		listenIMAP: "127.0.0.1:1143", listenIMAPS: "127.0.0.1:1993",
-		listenHTTP: "127.0.0.1:8080", listenHTTPS: "127.0.0.1:8443"}
+		listenHTTP: "127.0.0.1:8080", listenHTTPS: "127.0.0.1:8443", listenSQL: "127.0.0.1:5432"}
 	s.LogLevel = "warn"
 	s.Hostname = "mail." + demoDomain
 	return s

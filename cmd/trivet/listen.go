@@ -21,14 +21,15 @@ const (
 	listenIMAPS   = "imaps"
 	listenHTTP    = "http"
 	listenHTTPS   = "https"
+	listenSQL     = "sql"
 	listenCluster = "cluster"
 )
 
 // listenNames are all names of the command line contract.
-var listenNames = [...]string{listenSMTP, listenSubmission, listenSubmissions, listenIMAP, listenIMAPS, listenHTTP, listenHTTPS, "sql", listenCluster}
+var listenNames = [...]string{listenSMTP, listenSubmission, listenSubmissions, listenIMAP, listenIMAPS, listenHTTP, listenHTTPS, listenSQL, listenCluster}
 
 // served are the names behind which this release has a server.
-var served = [...]string{listenSMTP, listenSubmission, listenSubmissions, listenIMAP, listenIMAPS, listenHTTP, listenHTTPS, listenCluster}
+var served = [...]string{listenSMTP, listenSubmission, listenSubmissions, listenIMAP, listenIMAPS, listenHTTP, listenHTTPS, listenSQL, listenCluster}
 
 // listenMap is what --listen says: an address by name. A name left out is not opened.
 type listenMap map[string]string

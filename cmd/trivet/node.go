@@ -50,6 +50,7 @@ type node struct {
 	certs    *certificates
 	guard    *auth.Guard
 	acme     *acme
+	sqlConns *connQueue // of 'trivet sql'
 	open     listeners
 	mail     atomic.Pointer[imap.Server] // nil until mailboxes are served
 }
@@ -62,7 +63,8 @@ func openNode(dir dataDir, s settings, log *slog.Logger, cluster net.Listener) (
 	if err != nil {
 		return nil, err
 	}
-	n := &node{dir: dir, settings: s, log: log, now: newClock(), metrics: newMetrics(), disk: &diskSpace{path: string(dir)}}
+	n := &node{dir: dir, settings: s, log: log, now: newClock(), metrics: newMetrics(), disk: &diskSpace{path: string(dir)},
+		sqlConns: newConnQueue()}
 	n.identity = &identity{node: string(s.Node), now: n.now}
 	if n.resolver, err = s.newResolver(); err != nil {
 		return nil, err
@@ -71,7 +73,7 @@ func openNode(dir dataDir, s settings, log *slog.Logger, cluster net.Listener) (
 	if err != nil {
 		return nil, err
 	}
-	n.store, err = storage.Open(storage.Config{Rebuilds: cluster != nil && len(peers) > 0, Dir: string(dir), Logger: log, Failpoint: failpoint, PackBytes: int64(s.PackSize), Now: n.now})
+	n.store, err = storage.Open(storage.Config{Rebuilds: cluster != nil && len(peers) > 0, Dir: string(dir), Logger: log, Failpoint: failpoint, PackBytes: int64(s.PackSize), SQL: s.sqlLimits(), Now: n.now})
 	if err != nil {
 		return nil, err
 	}
@@ -261,7 +263,7 @@ func (n *node) earlyServices(open listeners) ([]service, error) {
 	if err != nil {
 		return nil, err
 	}
-	controlServer := &http.Server{Handler: withProfiles(n.withMailboxes(controlHandler(n.operations()))), ReadHeaderTimeout: controlTimeout}
+	controlServer := &http.Server{Handler: n.withSQL(withProfiles(n.withMailboxes(controlHandler(n.operations())))), ReadHeaderTimeout: controlTimeout}
 	services := []service{{"control", control, controlServer.Serve, controlServer.Shutdown}}
 	n.metrics.watch(n)
 	webServer, err := web.NewServer(web.Config{Logger: n.log, Ready: n.raft.Ready, Collectors: n.metrics.collectors,
@@ -292,7 +294,7 @@ func (n *node) mailServices(open listeners) ([]service, error) {
 	incoming := n.smtpConfig()
 	incoming.Verification = n.verification()
 	smtpServer := smtp.New(incoming)
-	services := n.submissionServices(open, authenticator)
+	services := append(n.submissionServices(open, authenticator), n.sqlServices(open, authenticator)...)
 	if l := open[listenIMAP]; l != nil {
 		services = append(services, service{listenIMAP, guarded{l, n.guard}, imapServer.Serve, imapServer.Shutdown})
 	}

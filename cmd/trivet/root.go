@@ -62,6 +62,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	flags.BoolVar(&c.json, "json", false, "print JSON")
 	root.AddCommand(c.setupCommand(), c.serveCommand(), c.demoCommand(), c.domainCommand(), c.accountCommand(),
 		c.aliasCommand(), c.groupCommand(), c.forwardCommand(), c.vacationCommand(), c.banCommand(), c.certificateCommand(), c.clusterCommand(), c.doctorCommand(), c.queueCommand(), c.traceCommand(), c.routeCommand(), c.verifyCommand(), c.versionCommand())
+	root.AddCommand(c.databaseCommand(), c.sqlCommand())
 	root.AddCommand(c.checkCommand())
 	root.AddCommand(c.importCommand(), c.exportCommand())
 	return root

@@ -16,6 +16,7 @@ import (
 	"trivet/auth"
 	"trivet/dns"
 	"trivet/imap"
+	"trivet/pgwire"
 	"trivet/raft"
 	"trivet/smtp"
 	"trivet/storage"
@@ -55,6 +56,14 @@ type settings struct {
 	IMAPConnections           number
 	IMAPConnectionsPerAddress number
 	IMAPFailedLogins          number
+	SQLConnections            number
+	SQLConnectionsPerAccount  number
+	SQLStatementTime          duration
+	SQLWriteTime              duration
+	SQLTransactionTime        duration
+	SQLIdleTime               duration
+	SQLResultSize             size
+	SQLEffectSize             size
 
 	Queue queueSettings
 
@@ -111,6 +120,14 @@ func defaultSettings() settings {
 		IMAPConnections:           imap.DefaultConnections,
 		IMAPConnectionsPerAddress: imap.DefaultConnectionsPerAddress,
 		IMAPFailedLogins:          imap.DefaultAuthFailures,
+		SQLConnections:            pgwire.MaxConnections,
+		SQLConnectionsPerAccount:  pgwire.MaxPerUser,
+		SQLStatementTime:          duration(storage.DefaultSQLLimits().ReadTime),
+		SQLWriteTime:              duration(storage.DefaultSQLLimits().WriteTime),
+		SQLTransactionTime:        duration(storage.DefaultSQLLimits().TransactionTime),
+		SQLIdleTime:               duration(storage.DefaultSQLLimits().IdleTime),
+		SQLResultSize:             size(storage.DefaultSQLLimits().ResultBytes),
+		SQLEffectSize:             size(storage.DefaultSQLLimits().EffectBytes),
 
 		Queue: defaultQueueSettings(),
 
@@ -172,6 +189,14 @@ func (s *settings) keys() []key {
 		{"imap-connections", "most IMAP connections at once; 0: any number", &s.IMAPConnections},
 		{"imap-connections-per-address", "most IMAP connections at once from one address; 0: any number", &s.IMAPConnectionsPerAddress},
 		{"imap-failed-logins", "failed logins after which an IMAP connection is closed; 0: any number", &s.IMAPFailedLogins},
+		{"sql-connections", "most SQL connections at once; 0: any number", &s.SQLConnections},
+		{"sql-connections-per-account", "most SQL connections at once of one account; 0: any number", &s.SQLConnectionsPerAccount},
+		{"sql-statement-time", "longest time of an SQL statement, with the sending of its rows", &s.SQLStatementTime},
+		{"sql-write-time", "longest time of an SQL statement that writes outside of a transaction: others of its database wait for it", &s.SQLWriteTime},
+		{"sql-transaction-time", "longest time from BEGIN to COMMIT", &s.SQLTransactionTime},
+		{"sql-idle-time", "longest time between two statements of a transaction", &s.SQLIdleTime},
+		{"sql-result-size", "largest result of an SQL statement", &s.SQLResultSize},
+		{"sql-effect-size", "most that one SQL transaction may change, in pages of 4 KiB", &s.SQLEffectSize},
 		{"greeting-delay", "how long an SMTP client from elsewhere must be silent before it is greeted; 0: not at all", &s.GreetingDelay},
 		{"connection-rate", "most connections from one network in a minute, over all protocols of mail; 0: any number", &s.ConnectionRate},
 		{"command-rate", "SMTP commands from one network in a minute before they are slowed down; 0: any number", &s.CommandRate},
@@ -199,18 +224,18 @@ func (s settings) smtpLimits() smtp.Limits {
 
 // imapLimits are the limits of the IMAP server, which switches off with a negative number.
 func (s settings) imapLimits() imap.Limits {
-	off := func(n number) int {
-		if n == 0 {
-			return -1
-		}
-		return int(n)
-	}
 	return imap.Limits{
 		Connections:           off(s.IMAPConnections),
 		ConnectionsPerAddress: off(s.IMAPConnectionsPerAddress),
 		AuthFailures:          off(s.IMAPFailedLogins),
 		AppendSize:            int64(s.MaxMessageSize),
 	}
+}
+
+// sqlLimits bound what a client of the databases can cost.
+func (s settings) sqlLimits() storage.SQLLimits {
+	return storage.SQLLimits{ReadTime: time.Duration(s.SQLStatementTime), WriteTime: time.Duration(s.SQLWriteTime), TransactionTime: time.Duration(s.SQLTransactionTime),
+		IdleTime: time.Duration(s.SQLIdleTime), ResultBytes: int64(s.SQLResultSize), EffectBytes: int64(s.SQLEffectSize)}
 }
 
 // loginThrottle is how guessing passwords is slowed down.
