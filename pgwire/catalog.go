@@ -2,6 +2,7 @@ package pgwire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -148,6 +149,9 @@ func (n *session) askCatalog(ctx context.Context, sql string, args []storage.SQL
 	defer c.c.Close()
 	c.c.SetInterrupt(ctx.Done())
 	st, _, err := c.c.PrepareTransient(sql)
+	if err != nil && asksNothing(sql) {
+		return c.nothing(out)
+	}
 	if err != nil {
 		return &storage.SQLError{State: "0A000", Message: "this query of the system catalogues is not supported: " + strings.TrimPrefix(err.Error(), "sqlite: prepare: "),
 			Hint: "the tables are in sqlite_schema as well"}
@@ -156,10 +160,7 @@ func (n *session) askCatalog(ctx context.Context, sql string, args []storage.SQL
 	for i := range st.BindParamCount() {
 		bindCatalog(st, i+1, args)
 	}
-	names := make([]storage.SQLColumn, st.ColumnCount())
-	for i := range names {
-		names[i].Name = catalogColumn(st.ColumnName(i))
-	}
+	names := catalogColumns(st)
 	if err := out.Columns(names); err != nil {
 		return err
 	}
@@ -182,6 +183,50 @@ func (n *session) askCatalog(ctx context.Context, sql string, args []storage.SQL
 	out.end()
 	n.complete(fmt.Sprintf("SELECT %d", out.count))
 	return nil
+}
+
+// asksNothing reports whether a query is about what there never is here.
+func asksNothing(sql string) bool {
+	for name := range emptyTables {
+		if strings.Contains(sql, "pg_catalog . "+name+" ") {
+			return true
+		}
+	}
+	return false
+}
+
+// nothing answers with no rows.
+func (c *catalog) nothing(out *stream) error {
+	if err := out.Columns([]storage.SQLColumn{{Name: "nothing"}}); err != nil {
+		return err
+	}
+	out.end()
+	c.n.complete("SELECT 0")
+	return nil
+}
+
+var booleanColumn = regexp.MustCompile(`(\w+) BOOLEAN`)
+
+// booleanColumns are the columns of the catalogue that hold t or f, by name: a
+// result says nothing else of where it comes from.
+var booleanColumns = func() map[string]bool {
+	names := map[string]bool{}
+	for _, found := range booleanColumn.FindAllStringSubmatch(catalogSchema, -1) {
+		names[found[1]] = true
+	}
+	return names
+}()
+
+// catalogColumns are the columns of a query's result.
+func catalogColumns(st *sqlite.Stmt) []storage.SQLColumn {
+	columns := make([]storage.SQLColumn, st.ColumnCount())
+	for i := range columns {
+		columns[i].Name = catalogColumn(st.ColumnName(i))
+		if booleanColumns[columns[i].Name] {
+			columns[i].Declared = "BOOLEAN"
+		}
+	}
+	return columns
 }
 
 var functionColumn = regexp.MustCompile(`^([a-z_]+) ?\(.*\)$`)
@@ -240,10 +285,7 @@ func (n *session) learnAnswer(ctx context.Context, s *statement) {
 		return // Execute will say so
 	}
 	defer st.Finalize()
-	columns := make([]storage.SQLColumn, st.ColumnCount())
-	for i := range columns {
-		columns[i].Name = catalogColumn(st.ColumnName(i))
-	}
+	columns := catalogColumns(st)
 	for len(s.parameters) < st.BindParamCount() {
 		s.parameters = append(s.parameters, 0)
 	}
@@ -289,7 +331,11 @@ func (c *catalog) ask(ctx context.Context, sql string) [][]storage.SQLValue {
 		return nil
 	}
 	if _, _, err := c.n.sql.Run(ctx, storage.SQLStatement{SQL: sql}, &rows); err != nil {
-		c.err = err
+		c.err = fmt.Errorf("read the schema: %w", err)
+		var e *storage.SQLError
+		if errors.As(err, &e) {
+			c.err = &storage.SQLError{State: e.State, Message: "read the schema: " + e.Message} // its offset is not that of the client's text
+		}
 	}
 	return rows.Data
 }

@@ -83,7 +83,7 @@ func roleOID(address string) int64 {
 var relationKinds = map[string]string{"table": "r", "view": "v", "index": "i", "virtual": "r"}
 
 func (c *catalog) relations(ctx context.Context) {
-	for _, r := range c.ask(ctx, `SELECT type, name, sql, (SELECT count(*) FROM pragma_table_info(m.name)) FROM pragma_table_list l JOIN sqlite_schema m ON m.name = l.name
+	for _, r := range c.ask(ctx, `SELECT m.type, m.name, m.sql, (SELECT count(*) FROM pragma_table_info(m.name)) FROM pragma_table_list l JOIN sqlite_schema m ON m.name = l.name
 		WHERE l.schema = 'main' AND l.type <> 'shadow' AND m.name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY m.name`) {
 		kind, name := text(r[0]), text(r[1])
 		c.exec("INSERT INTO pg_catalog.pg_class (oid, relname, relkind, definition, relnatts, relhasindex) VALUES (?, ?, ?, ?, ?, EXISTS (SELECT 1))",

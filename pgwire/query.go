@@ -22,12 +22,14 @@ type statement struct {
 	catalog    string   // what the catalogue is asked, in SQLite's words; empty: it is not
 	parameters []uint32 // types
 	columns    []pgproto3.FieldDescription
+	guessed    []storage.SQLColumn // the columns, when the types of some are not known
 }
 
 // portal is a statement with parameters (Bind), and what is left of its rows.
 type portal struct {
 	*statement
 	args    []storage.SQLValue
+	columns []pgproto3.FieldDescription // if they are not those of the statement
 	formats []int16
 	rows    [][]storage.SQLValue // behind what Execute was asked for
 	tag     string
@@ -36,6 +38,13 @@ type portal struct {
 
 // simple answers a Query: statements, one after the other.
 func (n *session) simple(ctx context.Context, sql string) {
+	sql = n.pending + sql
+	n.pending = ""
+	if unfinished(sql) && len(sql) < maxPending { // psql cuts a trigger at its semicolons
+		n.pending = sql + "\n"
+		n.send(&pgproto3.EmptyQueryResponse{})
+		return
+	}
 	if word(sql) == "" {
 		n.send(&pgproto3.EmptyQueryResponse{})
 		return
@@ -217,6 +226,9 @@ func formatOf(formats []int16, i int) int16 {
 // limitParameter finds parameters that must be numbers for SQLite.
 var limitParameter = regexp.MustCompile(`(?i)\b(?:limit|offset)\s+\$(\d{1,5})`)
 
+// countingColumn finds columns that are integers, whatever the rows.
+var countingColumn = regexp.MustCompile(`(?i)\b(count|length|row_number|rank|dense_rank|ntile|instr|unicode|unixepoch|last_insert_rowid|changes)\s*\([^()]*\)(?:\s+over\s*\([^()]*\))?(?:\s+(?:as\s+)?"?(\w+))?`)
+
 // parse prepares a statement (Parse).
 func (n *session) parse(ctx context.Context, m *pgproto3.Parse) error {
 	if len(n.statements) >= MaxPrepared {
@@ -249,6 +261,7 @@ func (n *session) learn(ctx context.Context, s *statement) error {
 	for len(s.parameters) < d.Parameters {
 		s.parameters = append(s.parameters, 0)
 	}
+	n.infer(ctx, s)
 	for _, found := range limitParameter.FindAllStringSubmatch(s.sql, -1) {
 		if i, _ := strconv.Atoi(found[1]); i >= 1 && i <= len(s.parameters) && s.parameters[i-1] == 0 {
 			s.parameters[i-1] = oidInt8
@@ -259,9 +272,20 @@ func (n *session) learn(ctx context.Context, s *statement) error {
 	}
 	var first []storage.SQLValue
 	if d.Kind.ReadOnly && slices.ContainsFunc(d.Columns, func(c storage.SQLColumn) bool { return c.Declared == "" }) {
-		first = n.sql.Peek(ctx, s.sql, len(s.parameters))
+		if first = n.sql.Peek(ctx, s.sql, make([]storage.SQLValue, len(s.parameters))); first == nil {
+			s.guessed = d.Columns // Describe of a portal, with its parameters, may know better
+		}
 	}
 	s.columns = fields(d.Columns, first)
+	if first == nil {
+		for _, found := range countingColumn.FindAllStringSubmatch(s.sql, -1) {
+			for i, c := range d.Columns {
+				if c.Declared == "" && (strings.EqualFold(c.Name, found[2]) || strings.HasPrefix(strings.ToLower(c.Name), strings.ToLower(found[1])+"(")) {
+					s.columns[i].DataTypeOID, s.columns[i].DataTypeSize = oidInt8, 8
+				}
+			}
+		}
+	}
 	return nil
 }
 
@@ -307,6 +331,12 @@ func (n *session) describe(ctx context.Context, m *pgproto3.Describe) error {
 			return &storage.SQLError{State: "34000", Message: fmt.Sprintf("portal %q does not exist", m.Name)}
 		}
 		s, formats = p.statement, p.formats
+		if s.guessed != nil {
+			p.columns = fields(s.guessed, n.sql.Peek(ctx, s.sql, p.args))
+		}
+		if p.columns != nil {
+			s = &statement{columns: p.columns}
+		}
 	} else {
 		if s == nil {
 			return &storage.SQLError{State: "26000", Message: fmt.Sprintf("prepared statement %q does not exist", m.Name)}
@@ -334,7 +364,11 @@ func (n *session) execute(ctx context.Context, m *pgproto3.Execute) error {
 	if p == nil {
 		return &storage.SQLError{State: "34000", Message: fmt.Sprintf("portal %q does not exist", m.Portal)}
 	}
-	out := &stream{n: n, columns: slices.Clone(p.columns), formats: p.formats, quiet: true, most: int64(m.MaxRows), keep: &p.rows}
+	columns := p.columns
+	if columns == nil {
+		columns = p.statement.columns
+	}
+	out := &stream{n: n, columns: slices.Clone(columns), formats: p.formats, quiet: true, most: int64(m.MaxRows), keep: &p.rows}
 	if m.MaxRows == 0 {
 		out.keep = nil
 	}

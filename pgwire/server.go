@@ -31,6 +31,8 @@ const (
 	loginTime = 30 * time.Second
 	// writeTime is how long a client may take to accept what fits into a buffer.
 	writeTime = 30 * time.Second
+	// maxPending bounds a CREATE TRIGGER that comes in pieces, in octets.
+	maxPending = 256 << 10
 	// flushAt is how much is buffered before it is sent, in octets.
 	flushAt = 32 << 10
 )
@@ -80,6 +82,10 @@ func New(cfg Config) *Server {
 	}
 	if cfg.MaxPerUser == 0 {
 		cfg.MaxPerUser = MaxPerUser
+	}
+	if cfg.TLS != nil { // libpq ties SCRAM to the certificate, which a resumed session does not show
+		cfg.TLS = auth.RecordCertificate(cfg.TLS)
+		cfg.TLS.SessionTicketsDisabled = true
 	}
 	s := &Server{cfg: cfg, sessions: map[uint32]*session{}, users: map[string]int{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())

@@ -36,8 +36,9 @@ type session struct {
 	typeMap    *pgtype.Map // of parameters in the binary format; made when needed
 	statements map[string]*statement
 	portals    map[string]*portal
-	skipping   bool // an error came in an extended query: until Sync
-	buffered   int  // octets not flushed yet
+	pending    string // the beginning of a CREATE TRIGGER
+	skipping   bool   // an error came in an extended query: until Sync
+	buffered   int    // octets not flushed yet
 
 	mu      sync.Mutex
 	cancel  context.CancelFunc // of what runs

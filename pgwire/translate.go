@@ -66,6 +66,23 @@ func (t *translation) step() {
 		t.list("json_array(")
 	case up == "LATERAL", up == "ONLY" && t.peek(-1) == "FROM":
 		t.at++
+	case up == "PG_PARTITION_ANCESTORS" && t.peek(1) == "(": // there are no partitions
+		for t.at < len(t.in) && t.peek(0) != ")" {
+			t.at++
+		}
+		t.at++
+		if t.peek(0) != "WITH" || t.peek(1) != "ORDINALITY" {
+			t.emit("( SELECT NULL AS relid WHERE 0 )")
+		} else { // AS a(relid, depth)
+			t.emit("( SELECT NULL AS relid , NULL AS depth WHERE 0 )")
+			t.at += 4
+			t.emit("AS " + t.in[min(t.at-1, len(t.in)-1)].text)
+			for t.at < len(t.in) && t.peek(-1) != ")" {
+				t.at++
+			}
+		}
+	case up == "UNNEST" && t.peek(1) == "(":
+		t.unnest()
 	case up == "ILIKE":
 		t.emit("LIKE")
 		t.at++
@@ -82,6 +99,35 @@ func (t *translation) step() {
 		t.emit(tok.text)
 		t.at++
 	}
+}
+
+// unnest makes a table of an array.
+func (t *translation) unnest() {
+	t.at += 2
+	from := len(t.out)
+	for depth := 1; t.at < len(t.in); {
+		switch t.peek(0) {
+		case "(":
+			depth++
+		case ")":
+			depth--
+		}
+		if depth == 0 {
+			t.at++
+			break
+		}
+		t.step()
+	}
+	array := strings.Join(t.out[from:], " ")
+	t.out = t.out[:from]
+	if t.peek(0) == "AS" {
+		t.at++
+	}
+	name := "value"
+	if t.at < len(t.in) && t.in[t.at].kind == tokenWord {
+		name = t.in[t.at].text
+	}
+	t.emit("( SELECT value AS " + name + " FROM json_each(pg_array(" + array + ")) )")
 }
 
 // operator translates one that SQLite does not have.

@@ -52,10 +52,12 @@ func (n *session) classify(s *statement) {
 		return
 	case "SELECT", "WITH", "VALUES", "TABLE":
 	default:
+		s.sql = adapt(s.sql)
 		return
 	}
 	tokens := lex(s.sql)
 	if !n.asksCatalog(tokens) {
+		s.sql = adapt(s.sql)
 		return
 	}
 	s.catalog = n.translate(tokens)

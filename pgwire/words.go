@@ -140,10 +140,24 @@ func secondWord(sql string) string {
 
 // cut returns the first statement of sql and what follows its semicolon.
 func cut(sql string) (first, rest string) {
-	trigger := false
-	if w := words(sql, 3); len(w) > 1 && w[0] == "CREATE" {
-		trigger = w[1] == "TRIGGER" || len(w) > 2 && w[2] == "TRIGGER"
-	}
+	first, rest, _ = cutAt(sql)
+	return first, rest
+}
+
+// unfinished reports whether sql is the beginning of a trigger, cut within it.
+func unfinished(sql string) bool {
+	_, _, whole := cutAt(sql)
+	return isTrigger(sql) && !whole
+}
+
+func isTrigger(sql string) bool {
+	w := words(sql, 3)
+	return len(w) > 1 && w[0] == "CREATE" && (w[1] == "TRIGGER" || len(w) > 2 && w[2] == "TRIGGER")
+}
+
+// cutAt is cut, and reports whether the statement came to its semicolon.
+func cutAt(sql string) (first, rest string, whole bool) {
+	trigger := isTrigger(sql)
 	depth, last, started := 0, "", false
 	for at := 0; at < len(sql); {
 		kind, size := lexOne(sql[at:])
@@ -165,7 +179,7 @@ func cut(sql string) (first, rest string) {
 				continue
 			}
 			if !trigger || last == "END" {
-				return sql[:at], sql[at:]
+				return sql[:at], sql[at:], true
 			}
 			last = ""
 		} else if kind != tokenSpace {
@@ -175,7 +189,7 @@ func cut(sql string) (first, rest string) {
 			}
 		}
 	}
-	return sql, ""
+	return sql, "", false
 }
 
 // several reports whether there is more than one statement.

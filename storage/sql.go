@@ -50,9 +50,9 @@ type SQLSession interface {
 	Run(ctx context.Context, in SQLStatement, sink SQLSink) (out SQLOutcome, rest string, err error)
 	// Transaction runs statements as one transaction.
 	Transaction(ctx context.Context, statements []SQLStatement) (SQLResult, error)
-	// Peek returns the first row of a statement that only reads, with NULL for
-	// each of its parameters, or nil: what a column holds is known only then.
-	Peek(ctx context.Context, sql string, parameters int) []SQLValue
+	// Peek returns the first row of a statement that only reads, or nil: what a
+	// column holds is known only then.
+	Peek(ctx context.Context, sql string, args []SQLValue) []SQLValue
 	Status() SQLStatus
 	// SetAbortOnError has an error spoil the transaction, as in PostgreSQL.
 	SetAbortOnError()
@@ -109,6 +109,12 @@ var databaseName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
 
 // reservedDatabases mean something else to somebody.
 var reservedDatabases = []string{MailDatabase, "postgres", "template0", "template1", "information_schema", "pg_catalog"}
+
+// DefaultSQLLimits returns the limits that hold unless said otherwise.
+func DefaultSQLLimits() SQLLimits {
+	return SQLLimits{ReadTime: database.DefaultReadTime, WriteTime: database.DefaultWriteTime, TransactionTime: database.DefaultTransactionTime,
+		IdleTime: database.DefaultIdleTime, ResultBytes: database.DefaultResultBytes, EffectBytes: database.DefaultEffectBytes}
+}
 
 // sqlRoom is the side of the databases that sessions use.
 type sqlRoom struct {

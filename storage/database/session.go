@@ -161,9 +161,8 @@ func (f *firstRow) Row(row []Value) error {
 	return errEnough
 }
 
-// Peek returns the first row of a statement that only reads, with NULL for each
-// of its parameters, or nil.
-func (s *Session) Peek(ctx context.Context, sql string, parameters int) []Value {
+// Peek returns the first row of a statement that only reads, or nil.
+func (s *Session) Peek(ctx context.Context, sql string, args []Value) []Value {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ctx, cancel := clock(ctx, peekTime)
@@ -178,7 +177,7 @@ func (s *Session) Peek(ctx context.Context, sql string, parameters int) []Value 
 		if !st.info.ReadOnly || st.info.Transaction != "" || st.info.Savepoint != "" {
 			return nil
 		}
-		if err := st.fill(Statement{Args: make([]Value, parameters)}); err != nil {
+		if err := st.fill(Statement{Args: args}); err != nil {
 			return err
 		}
 		_, err = st.run(ctx, &first, 0)
