@@ -42,9 +42,9 @@ func (c *cli) sqlCommand() *cobra.Command {
 	flags.BoolVar(&o.timing, "timing", false, "say how long each statement took")
 	flags.BoolVar(&o.linearizable, "linearizable", false, "read what was acknowledged anywhere before, not what this node has")
 	flags.StringVar(&o.connect, "connect", "", "HOST:PORT of the listener sql of a node elsewhere")
-	flags.StringVar(&o.user, "user", "", "with --connect: account to log in as")
-	flags.BoolVar(&o.insecure, "insecure", false, "with --connect: do not check the certificate")
-	fromStdin := flags.Bool("password-stdin", false, "with --connect: read the password from the first line of standard input")
+	flags.StringVar(&o.user, "user", "", "of connect: account to log in as")
+	flags.BoolVar(&o.insecure, "insecure", false, "of connect: do not check the certificate")
+	fromStdin := flags.Bool("password-stdin", false, "of connect: read the password from the first line of standard input")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if o.connect != "" && o.user == "" {
 			return usageOf(cmd, errors.New("--connect needs --user"))
