@@ -66,6 +66,10 @@ const (
 	kindPruneBans          kind = 109
 	kindRememberLogins     kind = 110
 
+	kindCreateWebSession kind = 160
+	kindTouchWebSession  kind = 161
+	kindEndWebSessions   kind = 162
+
 	kindPutCertificateFile     kind = 176
 	kindDeleteCertificateFiles kind = 177
 	kindLockCertificates       kind = 178

@@ -514,6 +514,10 @@ var appliers = map[kind]applier{
 	kindAudit:            apply(applyAudit),
 	kindRaiseLevel:       apply(applyRaiseLevel),
 
+	kindCreateWebSession: apply(applyCreateWebSession),
+	kindTouchWebSession:  apply(applyTouchWebSession),
+	kindEndWebSessions:   apply(applyEndWebSessions),
+
 	kindPutCertificateFile:     apply(applyPutCertificateFile),
 	kindDeleteCertificateFiles: apply(applyDeleteCertificateFiles),
 	kindLockCertificates:       apply(applyLockCertificates),

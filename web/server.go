@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"crypto/tls"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -42,11 +43,20 @@ type Config struct {
 	Challenge func(http.ResponseWriter, *http.Request) bool
 	// Directory is what hosted domains offer; nil: nobody is told.
 	Directory Directory
+
+	// Store keeps the sessions; nil: there are no pages.
+	Store Store
+	// Host is this node's own name, with the port of https unless that is 443:
+	// where clients are sent that come without TLS. nil: they are refused.
+	Host func() string
+	// Manual has the pages of the user's manual, in Markdown; nil: none.
+	Manual fs.FS
 }
 
 // Server answers HTTP requests.
 type Server struct {
-	http *http.Server
+	http  *http.Server
+	shell *Shell // nil without pages
 
 	mu     sync.Mutex
 	silent map[net.Conn]struct{} // connections that have not sent anything
@@ -69,8 +79,17 @@ func NewServer(cfg Config) (*Server, error) {
 		}
 	}
 	s := &Server{silent: map[net.Conn]struct{}{}}
+	mux := newMux(cfg, registry)
+	if cfg.Store != nil {
+		shell, err := newShell(cfg, mux)
+		if err != nil {
+			return nil, err
+		}
+		s.shell = shell
+	}
 	s.http = &http.Server{
-		Handler:           handler(cfg, registry),
+		// What another site's page sends is refused before anything looks at it.
+		Handler:           challengeFirst(cfg.Challenge, http.NewCrossOriginProtection().Handler(mux)),
 		ReadHeaderTimeout: ReadHeaderTimeout,
 		ReadTimeout:       ReadTimeout,
 		WriteTimeout:      WriteTimeout,
@@ -104,7 +123,10 @@ func (s *Server) dropSilent() {
 	}
 }
 
-func handler(cfg Config, registry *prometheus.Registry) http.Handler {
+// Shell is what pages are mounted on; nil: there are none.
+func (s *Server) Shell() *Shell { return s.shell }
+
+func newMux(cfg Config, registry *prometheus.Registry) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", readyz(cfg.Ready))
@@ -115,7 +137,7 @@ func handler(cfg Config, registry *prometheus.Registry) http.Handler {
 	if cfg.Directory != nil {
 		(&discovery{cfg.Directory}).routes(mux)
 	}
-	return challengeFirst(cfg.Challenge, mux)
+	return mux
 }
 
 // challengePath is where an authority looks for an answer (RFC 8555 section 8.3).

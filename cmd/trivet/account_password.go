@@ -158,7 +158,20 @@ func (n *node) setPassword(ctx context.Context, in passwordChange) (storage.Acco
 	if err != nil {
 		return storage.Account{}, err
 	}
-	return n.store.AccountByAddress(ctx, in.Address)
+	account, err := n.store.AccountByAddress(ctx, in.Address)
+	if err != nil {
+		return account, err
+	}
+	return account, n.endWebSessions(ctx, account.ID)
+}
+
+// endWebSessions logs all browsers of an account out.
+func (n *node) endWebSessions(ctx context.Context, account int64) error {
+	sessions, err := n.store.WebSessions(ctx, account)
+	if err != nil || len(sessions) == 0 {
+		return err
+	}
+	return n.store.EndWebSessions(ctx, account, 0)
 }
 
 // saltOf returns what a client is told at the beginning of SCRAM: no secret.

@@ -20,6 +20,7 @@ var arrows = map[string][]string{
 	"raft":             {},
 	"auth":             {"storage"},
 	"dns":              {},
+	"docs":             {},
 	"imap/wire":        {},
 	"imap":             {"imap/wire", "auth", "storage", "storage/message"},
 	"spf":              {},

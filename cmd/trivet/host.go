@@ -80,6 +80,18 @@ func (n *node) hosts(ctx context.Context) ([]host, error) {
 	return append([]host{self}, others...), nil
 }
 
+// lookAtHosts says who this node is, and keeps who the others are at hand.
+func (n *node) lookAtHosts(ctx context.Context) error {
+	if err := n.publishHost(ctx); err != nil {
+		return err
+	}
+	hosts, err := n.hosts(ctx)
+	if err == nil {
+		n.lastHosts.Store(&hosts)
+	}
+	return err
+}
+
 // hostNames are the names of hosts, each once.
 func hostNames(hosts []host) []string {
 	var names []string

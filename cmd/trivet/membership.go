@@ -204,7 +204,7 @@ func (n *node) settle(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := n.publishHost(ctx); err != nil {
+	if err := n.lookAtHosts(ctx); err != nil {
 		return err
 	}
 	if n.open[listenCluster] == nil {

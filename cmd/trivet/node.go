@@ -16,6 +16,7 @@ import (
 
 	"trivet/auth"
 	"trivet/dns"
+	"trivet/docs"
 	"trivet/imap"
 	"trivet/raft"
 	"trivet/smtp"
@@ -51,8 +52,11 @@ type node struct {
 	guard    *auth.Guard
 	acme     *acme
 	sqlConns *connQueue // of 'trivet sql'
-	open     listeners
-	mail     atomic.Pointer[imap.Server] // nil until mailboxes are served
+	shell    *web.Shell
+	// lastHosts are the nodes as of the last look; nil before it.
+	lastHosts atomic.Pointer[[]host]
+	open      listeners
+	mail      atomic.Pointer[imap.Server] // nil until mailboxes are served
 }
 
 // openNode opens the state and the log of a folder that was set up or joined. It
@@ -267,11 +271,13 @@ func (n *node) earlyServices(open listeners) ([]service, error) {
 	services := []service{{"control", control, controlServer.Serve, controlServer.Shutdown}}
 	n.metrics.watch(n)
 	webServer, err := web.NewServer(web.Config{Logger: n.log, Ready: n.raft.Ready, Collectors: n.metrics.collectors,
-		TLS: n.certs.server("h2", "http/1.1", protocolALPN), Challenge: n.acme.answerHTTP, Directory: n.services})
+		TLS: n.certs.server("h2", "http/1.1", protocolALPN), Challenge: n.acme.answerHTTP, Directory: n.services,
+		Store: n.store, Host: n.webHost(), Manual: docs.Manual})
 	if err != nil {
 		control.Close()
 		return nil, err
 	}
+	n.shell = webServer.Shell()
 	if l := open[listenHTTP]; l != nil {
 		services = append(services, service{listenHTTP, l, webServer.Serve, webServer.Shutdown})
 	}
@@ -291,6 +297,7 @@ func (n *node) mailServices(open listeners) ([]service, error) {
 		Guard: n.guard})
 	imapServer := imap.NewServer(imap.Config{Store: n.store, Auth: authenticator, TLS: n.certs.server(), Logger: n.log, Version: release, Limits: n.settings.imapLimits(), Clock: n.now, Current: n.raft.Ready})
 	n.mail.Store(imapServer)
+	n.shell.SetAuth(authenticator)
 	incoming := n.smtpConfig()
 	incoming.Verification = n.verification()
 	smtpServer := smtp.New(incoming)

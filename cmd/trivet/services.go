@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"net"
+	"strconv"
+	"strings"
 
 	"trivet/storage"
 	"trivet/web"
 )
 
-// services is what a hosted domain offers; it implements web.Directory.
+// services is what a hosted domain offers; it implements web.Directory. Anybody
+// may ask, so it asks no other node: it says what was known at the last look.
 func (n *node) services(ctx context.Context, name string) (web.Services, bool, error) {
 	domain, err := n.hostedDomain(ctx, name)
 	switch storage.KindOf(err) {
@@ -19,14 +23,31 @@ func (n *node) services(ctx context.Context, name string) (web.Services, bool, e
 	if err != nil {
 		return web.Services{}, false, err
 	}
-	hosts, err := n.hosts(ctx)
-	if err != nil {
-		return web.Services{}, false, err
+	hosts := n.lastHosts.Load()
+	if hosts == nil {
+		return web.Services{}, false, &storage.Error{Op: "services of " + name, Kind: storage.KindUnavailable}
 	}
 	s := n.ports()
-	s.Domain, s.Host, s.STS = domain.Name, n.self().Name, stsPolicy(hosts)
+	s.Domain, s.Host, s.STS = domain.Name, strings.ToLower(n.hostname()), stsPolicy(*hosts)
 	return s, true, nil
 }
+
+// webHost is where a browser is sent for TLS; nil: there is no such listener.
+func (n *node) webHost() func() string {
+	port := n.port(listenHTTPS)
+	if port == 0 {
+		return nil
+	}
+	return func() string {
+		if port == defaultHTTPS {
+			return strings.ToLower(n.hostname())
+		}
+		return net.JoinHostPort(strings.ToLower(n.hostname()), strconv.Itoa(port))
+	}
+}
+
+// defaultHTTPS is the port that a URL need not say.
+const defaultHTTPS = 443
 
 // stsPolicy is enforced once every host shows a certificate that others accept:
 // before, that would keep mail out.

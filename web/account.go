@@ -1,0 +1,91 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+
+	"trivet/auth"
+	"trivet/storage"
+)
+
+// accountPage is what /account shows.
+type accountPage struct {
+	Sessions []storage.WebSession
+	Done     string // a key of the catalogue: what was done; empty: nothing
+	Problem  string // why it was not
+}
+
+func (s *Shell) showAccount(w http.ResponseWriter, r *http.Request, v *Visit) error {
+	page := accountPage{}
+	switch r.URL.Query().Get("done") {
+	case "password":
+		page.Done = "account.password-changed"
+	case "session":
+		page.Done = "account.session-ended"
+	}
+	return s.renderAccount(w, r, v, page, http.StatusOK)
+}
+
+func (s *Shell) renderAccount(w http.ResponseWriter, r *http.Request, v *Visit, page accountPage, status int) error {
+	var err error
+	if page.Sessions, err = s.store.WebSessions(r.Context(), v.Account.ID); err != nil {
+		return err
+	}
+	return s.Render(w, r, v, View{Title: "account.title", Page: s.pages.account, Data: page, Narrow: true, Status: status})
+}
+
+// changePassword asks for the one there is, so that a browser left open is not enough. All other browsers are logged out.
+func (s *Shell) changePassword(w http.ResponseWriter, r *http.Request, v *Visit) error {
+	refuse := func(status int, problem string) error {
+		return s.renderAccount(w, r, v, accountPage{Problem: problem}, status)
+	}
+	next := r.PostFormValue("new")
+	if next != r.PostFormValue("again") {
+		return refuse(http.StatusBadRequest, "account.passwords-differ")
+	}
+	switch _, err := s.password(r, v.Account.Address, r.PostFormValue("current")); {
+	case errors.Is(err, auth.ErrUnavailable):
+		return refuse(http.StatusServiceUnavailable, "login.unavailable")
+	case errors.Is(err, auth.ErrThrottled):
+		return refuse(http.StatusTooManyRequests, "account.throttled")
+	case err != nil:
+		return refuse(http.StatusForbidden, "account.wrong-password")
+	}
+	verifier, err := auth.NewVerifier(next)
+	switch {
+	case errors.Is(err, auth.ErrPasswordEmpty), errors.Is(err, auth.ErrPasswordTooLong):
+		return refuse(http.StatusBadRequest, "account.password-length")
+	case errors.Is(err, auth.ErrPasswordCharacters):
+		return refuse(http.StatusBadRequest, "account.password-characters")
+	case err != nil:
+		return err
+	}
+	if err := s.store.SetPassword(r.Context(), v.Account.Address, verifier); err != nil {
+		return err
+	}
+	if err := s.store.EndWebSessions(r.Context(), v.Account.ID, v.Session.ID); err != nil {
+		return err
+	}
+	http.Redirect(w, r, "/account?done=password", http.StatusSeeOther)
+	return nil
+}
+
+// endSession ends one session of the account, or all others.
+func (s *Shell) endSession(w http.ResponseWriter, r *http.Request, v *Visit) error {
+	var err error
+	if r.PostFormValue("id") == "others" {
+		err = s.store.EndWebSessions(r.Context(), v.Account.ID, v.Session.ID)
+	} else {
+		id, parseErr := strconv.ParseInt(r.PostFormValue("id"), 10, 64)
+		if parseErr != nil {
+			return &storage.Error{Op: "end a session", Kind: storage.KindInvalid}
+		}
+		err = s.store.EndWebSession(r.Context(), v.Account.ID, id)
+	}
+	if err != nil {
+		return err
+	}
+	http.Redirect(w, r, "/account?done=session", http.StatusSeeOther)
+	return nil
+}

@@ -1,0 +1,144 @@
+package web
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"html/template"
+	"net/http"
+	"strings"
+
+	"trivet/storage"
+)
+
+//go:embed templates
+var ownTemplates embed.FS
+
+//go:embed assets
+var ownAssets embed.FS
+
+// pages are the shell's own.
+type pages struct {
+	login, account, manual, problem *template.Template
+}
+
+func (s *Shell) ownPages() (p pages, err error) {
+	var errs []error
+	parse := func(name string) *template.Template {
+		t, err := s.Page(ownTemplates, "templates/"+name+".html")
+		errs = append(errs, err)
+		return t
+	}
+	p = pages{login: parse("login"), account: parse("account"), manual: parse("manual"), problem: parse("problem")}
+	return p, errors.Join(errs...)
+}
+
+// View is a page to be shown.
+type View struct {
+	Title  string // a key of the catalogue, or a text
+	Page   *template.Template
+	Data   any
+	Status int  // 0: 200
+	Narrow bool // a form or a text: not over the whole width
+}
+
+// sight is what templates see: .Visit, .Data, and the methods.
+type sight struct {
+	*Visit
+	Data  any
+	View  View
+	Path  string
+	shell *Shell
+}
+
+// T is a text in the visitor's language.
+func (s sight) T(key string, args ...any) string { return translate(s.Language, key, args...) }
+
+// Title is that of the page.
+func (s sight) Title() string { return s.T(s.View.Title) }
+
+// Nav are the rooms that whoever visits may see.
+func (s sight) Nav() []NavItem {
+	var items []NavItem
+	for _, item := range *s.shell.nav.Load() {
+		if s.May(item.Role) {
+			items = append(items, item)
+		}
+	}
+	return items
+}
+
+// Current reports whether a page is in a room.
+func (s sight) Current(path string) bool {
+	return s.Path == path || strings.HasPrefix(s.Path, path+"/")
+}
+
+// Render shows a page.
+func (s *Shell) Render(w http.ResponseWriter, r *http.Request, v *Visit, view View) error {
+	var b bytes.Buffer
+	if err := view.Page.ExecuteTemplate(&b, "layout.html", sight{Visit: v, Data: view.Data, View: view, Path: r.URL.Path, shell: s}); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Vary", "Accept-Language, Cookie")
+	if view.Status != 0 {
+		w.WriteHeader(view.Status)
+	}
+	_, _ = w.Write(b.Bytes()) // fails only when the client has gone away
+	return nil
+}
+
+// problem is a page that says why there is no other.
+type problem struct {
+	Text   string // a key of the catalogue
+	Detail string
+}
+
+// statuses are those of storage's errors.
+var statuses = map[storage.Kind]int{
+	storage.KindNotFound: http.StatusNotFound, storage.KindExists: http.StatusConflict, storage.KindInvalid: http.StatusBadRequest,
+	storage.KindOverQuota: http.StatusInsufficientStorage, storage.KindHasChildren: http.StatusConflict,
+	storage.KindTooLarge: http.StatusRequestEntityTooLarge, storage.KindUnavailable: http.StatusServiceUnavailable,
+	storage.KindUnknown: http.StatusServiceUnavailable, storage.KindDiskFull: http.StatusInsufficientStorage,
+	storage.KindNoQuorum: http.StatusServiceUnavailable, storage.KindDenied: http.StatusForbidden,
+}
+
+// texts are what is said of a status.
+var texts = map[int]string{
+	http.StatusNotFound: "problem.not-found", http.StatusForbidden: "problem.forbidden", http.StatusUnauthorized: "problem.logged-out",
+	http.StatusServiceUnavailable: "problem.unavailable", http.StatusRequestEntityTooLarge: "problem.too-large",
+	http.StatusInternalServerError: "problem.internal",
+}
+
+// fail shows why there is no page. What is not the visitor's doing is logged, and not shown.
+func (s *Shell) fail(w http.ResponseWriter, r *http.Request, v *Visit, err error) {
+	status, detail := http.StatusInternalServerError, ""
+	var typed *storage.Error
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.Is(err, errNoPage):
+		status = http.StatusNotFound
+	case errors.Is(err, errNotForYou):
+		status = http.StatusForbidden
+	case errors.Is(err, errLoggedOut):
+		status = http.StatusUnauthorized
+	case errors.As(err, &tooLarge):
+		status = http.StatusRequestEntityTooLarge
+	case errors.As(err, &typed) && statuses[typed.Kind] != 0:
+		status, detail = statuses[typed.Kind], typed.Error()
+	}
+	if status == http.StatusInternalServerError {
+		s.log.Error("web page failed", "path", r.URL.Path, "error", err)
+	}
+	if v == nil {
+		v = &Visit{Language: languageOf("")}
+	}
+	text := texts[status]
+	if text == "" {
+		text = "problem.refused"
+	}
+	if err := s.Render(w, r, v, View{Title: "problem.title", Page: s.pages.problem, Data: problem{text, detail}, Status: status, Narrow: true}); err != nil {
+		s.log.Error("the page of an error failed", "error", err)
+		answer(w, http.StatusInternalServerError, "internal error")
+	}
+}
