@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -23,15 +24,12 @@ func (s *session) authenticate(c *call) error {
 	if err := c.End(); err != nil {
 		return err
 	}
-	if mechanism == auth.MechanismPlain && !s.secure() {
-		return no("PRIVACYREQUIRED", "Start TLS first")
-	}
 	if err := s.r.Finish(); err != nil {
 		return err
 	}
 	ctx, cancel := s.storage()
 	defer cancel()
-	x, err := s.server.cfg.Auth.Exchange(ctx, mechanism, s.socket.RemoteAddr())
+	x, err := s.server.cfg.Auth.Start(ctx, mechanism, s.channel())
 	if err == nil {
 		err = s.exchange(x, initial)
 	}
@@ -43,6 +41,12 @@ func (s *session) authenticate(c *call) error {
 		return err
 	}
 	return s.loginFailed(c, err)
+}
+
+// channel is what the session tells auth of the connection.
+func (s *session) channel() auth.Channel {
+	secured, _ := s.stream.conn.(*tls.Conn)
+	return auth.Channel{Remote: s.socket.RemoteAddr(), TLS: secured, Secure: s.secure(), Service: auth.ServiceIMAP}
 }
 
 // initialResponse decodes what stands in the command; "=" is an empty one, which is not none.

@@ -45,8 +45,10 @@ func (s *session) capabilities() string {
 	if s.canStartTLS() {
 		names = append(names, "STARTTLS")
 	}
-	for _, m := range s.mechanisms() {
-		names = append(names, "AUTH="+m)
+	for _, m := range s.server.cfg.Auth.Mechanisms(s.server.ctx, s.channel()) {
+		if m != auth.MechanismLogin { // there is the command (RFC 9051 section 6.2.3)
+			names = append(names, "AUTH="+m)
+		}
 	}
 	if !s.secure() {
 		names = append(names, "LOGINDISABLED")
@@ -57,15 +59,3 @@ func (s *session) capabilities() string {
 // can reports whether a capability is on offer: none is withheld but from accounts and clients that
 // were found to misbehave with it.
 func (s *session) can(name string) bool { return !s.withheld[strings.ToUpper(name)] }
-
-// mechanisms are those the session may authenticate by: PLAIN shows the password to whoever listens
-// (RFC 9051 section 11.1).
-func (s *session) mechanisms() []string {
-	var names []string
-	for _, m := range auth.Mechanisms() {
-		if m != auth.MechanismPlain || s.secure() {
-			names = append(names, m)
-		}
-	}
-	return names
-}

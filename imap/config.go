@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"io"
 	"log/slog"
-	"net"
 	"time"
 
 	"trivet/auth"
@@ -55,8 +54,9 @@ type Store interface {
 // Authenticator checks who a client is; [auth.Authenticator] is one. It throttles guessing across
 // connections; what a session adds is Limits.AuthFailures and Limits.AuthDelay.
 type Authenticator interface {
-	Plain(ctx context.Context, remote net.Addr, user, password string) (auth.Identity, error)
-	Exchange(ctx context.Context, mechanism string, remote net.Addr) (*auth.Exchange, error)
+	Mechanisms(ctx context.Context, c auth.Channel) []string
+	Password(ctx context.Context, c auth.Channel, user, password string) (auth.Identity, error)
+	Start(ctx context.Context, mechanism string, c auth.Channel) (*auth.Exchange, error)
 }
 
 // Config is what a Server is made of. Store and Auth are required.

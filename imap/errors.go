@@ -59,6 +59,7 @@ var authStatus = []struct {
 	{auth.ErrThrottled, status{"NO", "LIMIT", "Too many failed logins; try again later"}},
 	{auth.ErrUnavailable, status{"NO", "UNAVAILABLE", "Authentication is not available now; try again"}},
 	{auth.ErrMalformed, status{"BAD", "", "Malformed authentication message"}},
+	{auth.ErrInsecure, status{"NO", "PRIVACYREQUIRED", "Start TLS first"}},
 	{auth.ErrMechanism, status{"NO", "CANNOT", "Unknown authentication mechanism"}},
 }
 

@@ -21,7 +21,7 @@ type anyone struct {
 	account int64
 }
 
-func (a anyone) Plain(context.Context, net.Addr, string, string) (auth.Identity, error) {
+func (a anyone) Password(context.Context, auth.Channel, string, string) (auth.Identity, error) {
 	return auth.Identity{AccountID: a.account, Address: ann}, nil
 }
 
@@ -71,6 +71,12 @@ func FuzzCommand(f *testing.F) {
 		"a STORE 1:* +FLAGS.SILENT (\\Deleted k)\r\nb EXPUNGE\r\nc UID MOVE 1:* INBOX\r\nd COPY * Sent\r\n",
 		"a CREATE x/y (USE (\\Sent))\r\nb RENAME x z\r\nc DELETE z/y\r\nd SELECT z\r\ne CLOSE\r\n",
 		"a ENABLE IMAP4rev2 UTF8=ACCEPT\r\nb ID (\"a\" NIL)\r\nc STATUS INBOX (APPENDLIMIT)\r\nd LOGOUT\r\n",
+		"a ENABLE QRESYNC UIDONLY\r\nb SELECT INBOX (QRESYNC (1 2 1:3 (1 2)) CONDSTORE)\r\nc UID FETCH 1:* (MODSEQ PREVIEW (LAZY) THREADID) (CHANGEDSINCE 1 VANISHED PARTIAL 1:-2)\r\n",
+		"a UID SORT RETURN (PARTIAL -1:-2 COUNT) (REVERSE SUBJECT DISPLAYFROM) UTF-8 OR MODSEQ \"/flags/x\" all 3 YOUNGER 5\r\nb THREAD REFERENCES UTF-8 ALL\r\n",
+		"a ESEARCH IN (subtree (x y) personal) RETURN (MIN) UID 1\r\nb SEARCH RETURN (UPDATE) UNSEEN\r\nc CANCELUPDATE \"b\"\r\nd STORE 1 (UNCHANGEDSINCE 0) FLAGS x\r\n",
+		"a APPEND INBOX CATENATE (URL \"/INBOX/;UID=1/;SECTION=TEXT;PARTIAL=1.2\" TEXT {3+}\r\nabc) (k) {1+}\r\nx\r\nb REPLACE 1 INBOX ~{2+}\r\nxy\r\n",
+		"a SETACL INBOX b +lrs\r\nb GETMETADATA (DEPTH 1 MAXSIZE 3) \"\" (/private/a)\r\nc SETMETADATA INBOX (/shared/x {1+}\r\ny /private/z NIL)\r\nd GETQUOTAROOT INBOX\r\n",
+		"a NOTIFY SET STATUS (selected (MessageNew (FLAGS) MessageExpunge)) (subtree x NONE)\r\nb NOOP\r\nc NOTIFY NONE\r\nd UNAUTHENTICATE\r\ne COMPRESS DEFLATE\r\nzzzz",
 		"a X {9999999999+}\r\n", "a X {5+}\r\nabcde {3}\r\n\r\n", "\r\n\x00\r\n* OK\r\n+ x\r\n",
 	} {
 		f.Add([]byte(seed))

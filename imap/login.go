@@ -23,7 +23,7 @@ func (s *session) login(c *call) error {
 	}
 	ctx, cancel := s.storage()
 	defer cancel()
-	who, err := s.server.cfg.Auth.Plain(ctx, s.socket.RemoteAddr(), user, password)
+	who, err := s.server.cfg.Auth.Password(ctx, s.channel(), user, password)
 	if err != nil {
 		return s.loginFailed(c, err)
 	}

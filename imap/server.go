@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -23,6 +24,7 @@ var ErrServerClosed = errors.New("imap: server closed")
 type Server struct {
 	cfg    Config
 	limits Limits
+	tls    *tls.Config // of STARTTLS; nil: not offered
 	log    *slog.Logger
 	ctx    context.Context // ends when running commands must stop
 	cancel context.CancelFunc
@@ -47,7 +49,12 @@ func NewServer(cfg Config) *Server {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	starttls := cfg.TLS
+	if starttls != nil {
+		starttls = auth.RecordCertificate(starttls)
+	}
 	return &Server{
+		tls: starttls,
 		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, ctx: ctx, cancel: cancel,
 		listeners: map[net.Listener]struct{}{},
 		sessions:  map[*session]struct{}{},

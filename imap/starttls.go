@@ -2,7 +2,8 @@ package imap
 
 import (
 	"context"
-	"crypto/tls"
+
+	"trivet/auth"
 )
 
 func (s *session) canStartTLS() bool { return s.server.cfg.TLS != nil && !s.tls }
@@ -29,7 +30,7 @@ func (s *session) startTLS(c *call) error {
 // negotiate replaces the session's stream. A handshake that fails ends the connection without a word:
 // there is no channel for one.
 func (s *session) negotiate() error {
-	conn := tls.Server(s.socket, s.server.cfg.TLS)
+	conn := auth.ServerTLS(s.socket, s.server.tls)
 	ctx, cancel := context.WithDeadline(s.server.ctx, s.stream.loginBy)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {

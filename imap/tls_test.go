@@ -88,7 +88,7 @@ func TestPasswordsNeedTLS(t *testing.T) {
 	c.ok("STARTTLS")
 	c = c.secured()
 	caps = c.capabilities()
-	for name, want := range map[string]bool{"LOGINDISABLED": false, "STARTTLS": false, "AUTH=PLAIN": true} {
+	for name, want := range map[string]bool{"LOGINDISABLED": false, "STARTTLS": false, "AUTH=PLAIN": true, "AUTH=SCRAM-SHA-256-PLUS": true} {
 		if slices.Contains(caps, name) != want {
 			t.Errorf("after TLS, %s: %v in %v", name, !want, caps)
 		}
