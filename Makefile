@@ -45,6 +45,9 @@ bench: build ## measure the whole system, then the packages
 	TRIVET_BINARY=$(CURDIR)/bin/trivet $(GO) test -run '^$$' -bench . -timeout 30m ./test
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m $(PACKAGES)
 
+benchimap: build ## measure IMAP beside Dovecot, with 10,000 messages
+	TRIVET_BINARY=$(CURDIR)/bin/trivet TRIVET_BENCH_IMAP=10000 TRIVET_BENCH_SETTLE=25s $(GO) test -count=1 -timeout 30m -v -run '^TestBenchIMAP$$' ./test
+
 fuzz: ## run each fuzzer for FUZZTIME
 	@for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
 	  for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' $$file); do \

@@ -116,7 +116,7 @@ func applyStoreFlags(t *tx, b storeFlags) (any, error) {
 				return nil, err
 			}
 		}
-		before, err := t.countFlags(b.Mailbox, r)
+		before, err := t.countFlags(b, r)
 		if err != nil {
 			return nil, err
 		}
@@ -127,7 +127,7 @@ func applyStoreFlags(t *tx, b storeFlags) (any, error) {
 		if n == 0 {
 			continue
 		}
-		after, err := t.countFlags(b.Mailbox, r)
+		after, err := t.countFlags(b, r)
 		if err != nil {
 			return nil, err
 		}
@@ -168,10 +168,14 @@ func storeQuery(b storeFlags) (sql string, args []any) {
 
 type flagCount struct{ unseen, deleted int64 }
 
-func (t *tx) countFlags(mailbox int64, r Range) (flagCount, error) {
+// countFlags counts what mailboxes keep count of, unless the change cannot alter it.
+func (t *tx) countFlags(b storeFlags, r Range) (flagCount, error) {
 	var n flagCount
+	if b.Op != FlagsReplace && b.Flags&(FlagSeen|FlagDeleted) == 0 {
+		return n, nil
+	}
 	_, err := t.mail.row("SELECT total(flags & 1 = 0), total(flags & 8 <> 0) FROM mailbox_message WHERE mailbox_id = ? AND uid BETWEEN ? AND ?",
-		func(st *sqlite.Stmt) { n = flagCount{st.ColumnInt64(0), st.ColumnInt64(1)} }, mailbox, r.First, r.Last)
+		func(st *sqlite.Stmt) { n = flagCount{st.ColumnInt64(0), st.ColumnInt64(1)} }, b.Mailbox, r.First, r.Last)
 	return n, err
 }
 
