@@ -8,7 +8,7 @@ REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS  := -X main.revision=$(REVISION) $(if $(VERSION),-X main.release=$(VERSION))
 PACKAGES := $$($(GO) list ./... | grep -v '/test$$')
 
-.PHONY: help build run test unit system lint nemesis queue big bench fuzz doc clean
+.PHONY: help build run test unit system lint nemesis queue big bench benchimap fuzz doc clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
