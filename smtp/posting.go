@@ -210,6 +210,9 @@ func (s *session) deliverOne(ctx context.Context, p *parcel, post *posting, coun
 		d.Outbound = s.outbound(p, post)
 	}
 	d.Trail = s.trail(post)
+	if p.found != nil {
+		d.Trail.Verdict = strings.Join(p.found.Results(), "; ")
+	}
 	if _, err := s.server.cfg.Store.Deliver(ctx, d); err != nil {
 		return failure(err)
 	}

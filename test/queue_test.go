@@ -32,11 +32,15 @@ func fromEnv(name string, usual int) int {
 	return usual
 }
 
-// TestTwoAppliancesExchangeMail in both directions, tell the sender what fails,
-// and tell the operator where everything went.
+// TestTwoAppliancesExchangeMail in both directions, with the records that they
+// print, over TLS verified by DANE; they know who sent it, tell the sender what
+// fails, and the operator where everything went.
 func TestTwoAppliancesExchangeMail(t *testing.T) {
 	w := newWorld(t)
+	w.signed = true
 	one, two := w.appliance("one.example", "ann"), w.appliance("two.example", "bob")
+	w.publish(one, "one.example")
+	w.publish(two, "two.example")
 	there, err := one.submit("ann@one.example", letter("ann@one.example", "bob@two.example", "outward-1"), [2]string{}, "bob@two.example", "nobody@two.example")
 	if err != nil {
 		t.Fatal(err)
@@ -45,6 +49,7 @@ func TestTwoAppliancesExchangeMail(t *testing.T) {
 	if !strings.HasPrefix(got, "Return-Path: <ann@one.example>") || strings.Count(got, "Return-Path:") != 1 {
 		t.Errorf("the envelope's sender is not told once:\n%s", got)
 	}
+	authentic(t, got)
 	report := one.arrives("ann@one.example", "Final-Recipient: rfc822; nobody@two.example", "Action: failed")
 	if !strings.Contains(report, "Status: 5.1.1") || strings.Contains(report, "bob@two.example>:") {
 		t.Errorf("the report says something else:\n%s", report)
@@ -52,7 +57,7 @@ func TestTwoAppliancesExchangeMail(t *testing.T) {
 	if _, err := two.submit("bob@two.example", letter("bob@two.example", "ann@one.example", "back-2"), [2]string{}, "ann@one.example"); err != nil {
 		t.Fatal(err)
 	}
-	one.arrives("ann@one.example", "back-2")
+	authentic(t, one.arrives("ann@one.example", "back-2"))
 	one.drained()
 
 	id := regexp.MustCompile(`id=(\S+)`).FindStringSubmatch(there)
@@ -69,22 +74,33 @@ func TestTwoAppliancesExchangeMail(t *testing.T) {
 		var all []string
 		for _, way := range ways {
 			for _, e := range way.Events {
-				all = append(all, e.Kind+" "+e.Address+" "+e.Text)
+				all = append(all, strings.Join([]string{e.Kind, e.Address, e.Text, e.Remote}, " "))
 			}
 		}
 		return strings.Join(all, "\n")
 	}
 	way := steps(one, id[1])
-	for _, want := range []string{"received ann@one.example", "queued bob@two.example", "sent bob@two.example 250", "failed nobody@two.example 550", "reported nobody@two.example failed"} {
+	for _, want := range []string{"received ann@one.example", "queued bob@two.example", "sent bob@two.example 250", "failed nobody@two.example 550", "reported nobody@two.example failed", ", DANE-verified TLS"} {
 		if !strings.Contains(way, want) {
 			t.Errorf("the trace has no %q:\n%s", want, way)
 		}
 	}
-	if way := steps(two, "bob@two.example"); !strings.Contains(way, "delivered bob@two.example") {
+	if way := steps(two, "bob@two.example"); !strings.Contains(way, "delivered bob@two.example") || !strings.Contains(way, "dmarc=pass") {
 		t.Errorf("the other side's trace:\n%s", way)
 	}
 	one.verify()
 	two.verify()
+}
+
+// authentic fails the test unless the receiver found that the sender is who it says.
+func authentic(t *testing.T, message string) {
+	t.Helper()
+	header, _, _ := strings.Cut(message, "\r\n\r\n")
+	for _, want := range []string{"spf=pass", "dkim=pass", "dmarc=pass", " with ESMTPS"} {
+		if !strings.Contains(header, want) {
+			t.Errorf("no %s in\n%s", want, header)
+		}
+	}
 }
 
 // TestKilledInTheMiddleOfData kills the node that holds a lease while it sends a
@@ -348,7 +364,7 @@ func TestLargeQueue(t *testing.T) {
 	}
 	close(jobs)
 	wg.Wait()
-	one.command("", "queue", "hold", "--all")
+	one.long("queue", "hold", "--all")
 	seen := map[int64]bool{}
 	began := time.Now()
 	for after := int64(0); ; {
@@ -366,8 +382,8 @@ func TestLargeQueue(t *testing.T) {
 	}
 	closed.Store(false)
 	began = time.Now()
-	one.command("", "queue", "retry", "--all")
-	deadline := time.Now().Add(time.Duration(size)*5*time.Millisecond + patience)
+	one.long("queue", "retry", "--all")
+	deadline := time.Now().Add(time.Duration(size)*20*time.Millisecond + patience)
 	for one.queue("--limit", "1").Totals.Due+one.queue("--limit", "1").Totals.Leased > 0 {
 		if time.Now().After(deadline) {
 			t.Fatalf("the queue is not worked through: %+v\n%s", one.queue("--limit", "5"), one.tail())

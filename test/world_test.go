@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,9 @@ type world struct {
 	dns  string // address of the server
 	port string // of every mail server
 	last byte   // of the addresses given out
+	// signed: the server says that it has validated all it answers. It is on
+	// loopback, so it is believed.
+	signed bool
 
 	mu      sync.Mutex
 	records map[string][]dns.RR // by lower-case name with its dot
@@ -54,6 +58,7 @@ func (w *world) ServeDNS(out dns.ResponseWriter, question *dns.Msg) {
 	answer := new(dns.Msg)
 	answer.SetReply(question)
 	answer.Authoritative = true
+	answer.AuthenticatedData = w.signed
 	w.mu.Lock()
 	known := w.records[strings.ToLower(question.Question[0].Name)]
 	w.mu.Unlock()
@@ -98,8 +103,29 @@ func (w *world) at(domain string, number byte) string {
 	w.record(domain + ". 60 IN MX 10 mx." + domain + ".")
 	w.record("mx." + domain + ". 60 IN A " + ip)
 	w.record(fmt.Sprintf("%d.0.0.127.in-addr.arpa. 60 IN PTR mx.%s.", number, domain))
-	w.record(domain + ". 60 IN TXT \"v=spf1 mx -all\"")
+	w.record(domain + ". 60 IN TXT \"v=spf1 ip4:127.0.0.1 -all\"")
+	w.record("mx." + domain + ". 60 IN TXT \"v=spf1 ip4:127.0.0.1 -all\"")
 	return net.JoinHostPort(ip, w.port)
+}
+
+// publish adds the records that `trivet domain dns` prints for a domain, but for
+// those of addresses, which this world gives out, and of SPF: on loopback, everybody sends from 127.0.0.1.
+func (w *world) publish(n *node, domain string) {
+	w.t.Helper()
+	var zone struct {
+		Records []struct{ Name, Type, Value string } `json:"records"`
+	}
+	if err := json.Unmarshal(n.command("", "domain", "dns", domain), &zone); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, r := range zone.Records {
+		switch {
+		case r.Type == "A", r.Type == "AAAA", r.Type == "PTR", r.Type == "MX", strings.Contains(r.Value, "v=spf1"):
+		default:
+			name := strings.Replace(r.Name, "_25._tcp.", "_"+w.port+"._tcp.", 1)
+			w.record(name + " 60 IN " + r.Type + " " + r.Value)
+		}
+	}
 }
 
 // flags are those of a node in this world.
@@ -242,6 +268,15 @@ func (n *node) queue(args ...string) queueList {
 		n.t.Fatal(err)
 	}
 	return l
+}
+
+// long is command for one that may take its time.
+func (n *node) long(args ...string) {
+	n.t.Helper()
+	out, err := exec.Command(n.program(), append(args, "--data", n.data, "--json")...).CombinedOutput()
+	if err != nil {
+		n.t.Fatalf("trivet %s: %v\n%s\n%s", strings.Join(args, " "), err, out, n.tail())
+	}
 }
 
 // drained waits until nothing is left to send.

@@ -90,7 +90,8 @@ func (c *cli) changeQueue(cmd *cobra.Command, change storage.QueueChange, ids []
 		return usageOf(cmd, fmt.Errorf("nothing is chosen"))
 	}
 	var out queueChanged
-	if err := c.ask(cmd.Context(), "queue.change", in, &out); err != nil {
+	// However long it takes: there may be very many.
+	if err := newController(c.dir).do(cmd.Context(), "queue.change", in, &out); err != nil {
 		return err
 	}
 	return c.print(out, line("done for %d recipients", out.Recipients))

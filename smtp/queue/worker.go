@@ -233,7 +233,7 @@ func (w *worker) transact(t *transaction) []storage.QueueResult {
 			results = append(results, released(r, now))
 			continue
 		}
-		result := w.result(r, c.remote, t.replies[i])
+		result := w.result(r, c.remote+", "+c.assured.String(), t.replies[i])
 		result.Doubtful = t.unsure
 		if result.Outcome == storage.OutcomeSent {
 			sent = true
