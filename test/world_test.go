@@ -37,11 +37,11 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, records: map[string][]dns.RR{}, port: port(free(t)), last: 10}
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	w.dns = free(t)
+	packets, err := net.ListenPacket("udp", w.dns)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.dns = packets.LocalAddr().String()
 	stream, err := net.Listen("tcp", w.dns)
 	if err != nil {
 		t.Fatal(err)
