@@ -63,7 +63,9 @@ func (m *queueModel) must(err error) {
 	}
 }
 
-func (m *queueModel) node(label string) *queueNode { return rapid.SampledFrom(m.nodes).Draw(m.t, label) }
+func (m *queueModel) node(label string) *queueNode {
+	return rapid.SampledFrom(m.nodes).Draw(m.t, label)
+}
 
 var modelDomains = []string{"a.example", "b.example", "c.example"}
 
