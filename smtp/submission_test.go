@@ -592,3 +592,56 @@ func TestSpool(t *testing.T) {
 		s.Close()
 	}
 }
+
+// FuzzDraft: what is repaired is a header that reads the same again, has all that
+// a message must have, and nothing that must not go out.
+func FuzzDraft(f *testing.F) {
+	f.Add("From: a@x.example\r\nBcc: b@x.example\r\n c@x.example\r\nSubject: s\r\n")
+	f.Add("Sender: a@x\r\nFROM : \"a\" <a@x.example>, b@y.example\r\nX:\r\n")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, header string) {
+		if strings.Contains(strings.ReplaceAll(header, "\r\n", ""), "\r") || strings.Contains(strings.ReplaceAll(header, "\r\n", ""), "\n") {
+			t.Skip("it is refused before")
+		}
+		d, r := readDraft([]byte(header))
+		if r != nil {
+			return
+		}
+		d.complete("ann@example.org", "id-1", testClock())
+		d.setSender("ann@example.org")
+		out := d.header()
+		again, r := readDraft(out)
+		if r != nil || !slices.Equal(again.from, d.from) || string(again.header()) != string(out) {
+			t.Fatalf("%q reads as %v (%v), then %v", out, d.from, r, again)
+		}
+		for _, name := range []string{"From", "Date", "Message-ID"} {
+			if !again.seen[name] {
+				t.Errorf("no %s in %q", name, out)
+			}
+		}
+		for _, field := range again.fields {
+			if isOneOf(field, dropped[:]) != "" {
+				t.Errorf("%s is left in %q", field.Name, out)
+			}
+		}
+		if strings.Contains(string(out), "\r\n\r\n") {
+			t.Errorf("%q ends before its end", out)
+		}
+	})
+}
+
+func FuzzDSNParameters(f *testing.F) {
+	f.Add("SUCCESS,FAILURE", "rfc822;a+2Bb@x", "QQ+20x")
+	f.Add("NEVER", "utf-8;j\\x{fc}", "")
+	f.Fuzz(func(t *testing.T, notify, original, id string) {
+		if n, ok := parseNotify(notify); ok && (n == 0 || n&storage.NotifyNever != 0 && n != storage.NotifyNever) {
+			t.Errorf("NOTIFY=%s is %b", notify, n)
+		}
+		if isOriginal(original) && strings.ContainsAny(original, "\r\n\x00") {
+			t.Errorf("ORCPT=%q", original)
+		}
+		if _, ok := decodeXtext(id); ok && strings.ContainsAny(id, " \r\n\x00=") {
+			t.Errorf("xtext %q", id)
+		}
+	})
+}

@@ -30,14 +30,38 @@ func BenchmarkSubmission(b *testing.B) {
 	s.start()
 	b.Cleanup(s.node.stop)
 	s.addAccounts()
+	s.submitAll()
+	s.node.stop()
+	s.report.finish(b)
+}
+
+// BenchmarkSubmissionCluster is BenchmarkSubmission on three nodes, which share the
+// processors and the disk of this machine; the leader is asked.
+func BenchmarkSubmissionCluster(b *testing.B) {
+	s := prepareSystem(b)
+	s.label = "3 nodes: "
+	c := startCluster(b, 3, clusterOptions{quiet: true, users: true,
+		flags: []string{"--resolver", "off", "--submission-messages", "0", "--submission-recipients", "0"},
+		data:  func(i int) string { return filepath.Join(s.dir, fmt.Sprint("3-", i)) }})
+	s.node = c.leader()
+	s.followers = slices.DeleteFunc(slices.Clone(c.nodes), func(n *node) bool { return n == s.node })
+	s.addAccounts()
+	c.settle()
+	s.submitAll()
+	for _, n := range c.nodes {
+		n.stop()
+	}
+	s.report.finish(b)
+}
+
+func (s *system) submitAll() {
+	s.b.Helper()
 	for _, to := range []string{receiver(1), "far@elsewhere.example"} {
 		for _, connections := range []int{1, 10} {
 			s.submit(connections, to, true)
 			s.submit(connections, to, false)
 		}
 	}
-	s.node.stop()
-	s.report.finish(b)
 }
 
 // submit measures submissions from some clients; kept: on one connection each.
@@ -51,7 +75,7 @@ func (s *system) submit(clients int, to string, kept bool) {
 	if !strings.HasSuffix(to, "@"+domain) {
 		where = "elsewhere"
 	}
-	name := fmt.Sprintf("submit to one %s, %s, %d", where, how, clients)
+	name := fmt.Sprintf("%ssubmit to one %s, %s, %d", s.label, where, how, clients)
 	s.crowd(clients, to, kept, warmUp, s.limit) // warms up
 	before := s.usage()
 	m := s.crowd(clients, to, kept, s.count, s.limit)
