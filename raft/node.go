@@ -44,6 +44,7 @@ type Node struct {
 	expelled  expelled
 	former    former
 	mending   atomic.Bool
+	suspects  chan string            // leaders from which a connection has ended
 	sender    atomic.Pointer[change] // who is about to send the state, for a node that knows no members yet
 
 	stop       context.Context // done once Close was called
@@ -66,7 +67,7 @@ type Node struct {
 func newNode(cfg Config, sm StateMachine, lock *os.File) *Node {
 	n := &Node{cfg: cfg, lock: lock, faults: newFaults(cfg.Logger),
 		room: semaphore.NewWeighted(cfg.InflightBytes), snapshots: make(chan chan error), idle: make(chan struct{})}
-	n.leader, n.reports.last = newLeadership(), map[string]heardReport{}
+	n.leader, n.reports.last, n.suspects = newLeadership(), map[string]heardReport{}, make(chan string, 1)
 	n.former = former{seen: map[string]bool{}, spared: map[string]int{}, changed: make(chan struct{}, 1)}
 	n.former.changed <- struct{}{}
 	n.own = n.ownHandlers()

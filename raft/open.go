@@ -200,7 +200,7 @@ func (n *Node) start() error {
 
 // startMember is start for a node that others can reach.
 func (n *Node) startMember() error {
-	n.port = newPort(n.cfg, n.refuses)
+	n.port = newPort(n.cfg, n.refuses, n.lost)
 	n.transport = newTransport(n.port, func(id hraft.ServerID) bool {
 		_, known := n.member(string(id))
 		return known && n.leads()
@@ -214,6 +214,7 @@ func (n *Node) startMember() error {
 	n.started(r)
 	n.background.Go(n.rpc.serve)
 	n.background.Go(n.tend)
+	n.background.Go(n.succeed)
 	if n.onlyVoter() {
 		n.background.Go(n.transport.electNow)
 	}

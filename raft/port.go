@@ -37,6 +37,7 @@ type port struct {
 	raft   chan net.Conn // for the Raft library
 	rpc    chan net.Conn // for the RPC server
 	refuse func(id string) bool
+	lost   func(id string) // called when a Raft stream from a node has ended
 	active sync.WaitGroup
 
 	mu         sync.Mutex
@@ -48,8 +49,8 @@ type port struct {
 
 var _ hraft.StreamLayer = (*port)(nil)
 
-func newPort(cfg Config, refuse func(id string) bool) *port {
-	p := &port{cfg: cfg, raft: make(chan net.Conn), rpc: make(chan net.Conn), refuse: refuse,
+func newPort(cfg Config, refuse func(id string) bool, lost func(id string)) *port {
+	p := &port{cfg: cfg, raft: make(chan net.Conn), rpc: make(chan net.Conn), refuse: refuse, lost: lost,
 		handshakes: map[string]int{}, conns: map[*trackedConn]struct{}{}}
 	p.stop, p.cancel = context.WithCancel(context.Background())
 	p.active.Go(p.accept)
@@ -292,6 +293,20 @@ type trackedConn struct {
 	inbound  bool
 	stranger bool
 	once     sync.Once
+}
+
+// Read implements net.Conn.
+func (c *trackedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil && c.port.lost != nil {
+		c.port.mu.Lock()
+		inbound, peer := c.inbound && c.protocol == protocolRaft, c.peer
+		c.port.mu.Unlock()
+		if inbound {
+			c.port.lost(peer)
+		}
+	}
+	return n, err
 }
 
 // Close implements net.Conn.

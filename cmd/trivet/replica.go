@@ -69,6 +69,7 @@ type replicatedLog struct {
 // proposer is what it needs of a [raft.Node].
 type proposer interface {
 	Propose(ctx context.Context, command []byte) (raft.Result, error)
+	AwaitLeader(ctx context.Context)
 }
 
 var _ storage.Log = replicatedLog{}
@@ -93,13 +94,21 @@ func (l replicatedLog) propose(ctx context.Context, command []byte, deadline tim
 			return result, nil
 		}
 		perhapsKept = perhapsKept || errors.Is(err, raft.ErrUnknown)
-		if !leadershipMoved(err) || time.Now().Add(pause).After(deadline) || !sleep(ctx, pause) {
+		if !leadershipMoved(err) || time.Now().Add(pause).After(deadline) || !l.pause(ctx, pause) {
 			if perhapsKept && !errors.Is(err, raft.ErrUnknown) { // by an attempt before this one
 				err = &raft.Error{Op: "propose", Kind: raft.ErrUnknown, Cause: err}
 			}
 			return raft.Result{}, err
 		}
 	}
+}
+
+// pause waits so long, or until somebody else leads, and returns false when ctx ended first.
+func (l replicatedLog) pause(ctx context.Context, d time.Duration) bool {
+	short, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	l.node.AwaitLeader(short)
+	return ctx.Err() == nil
 }
 
 // leadershipMoved reports whether asking again soon may help: not when a node

@@ -52,6 +52,8 @@ func (s *scripted) Propose(context.Context, []byte) (raft.Result, error) {
 	return raft.Result{}, s.errs[s.asked-1]
 }
 
+func (s *scripted) AwaitLeader(ctx context.Context) { <-ctx.Done() }
+
 // A change is asked for again while leadership moves, and never called refused
 // when an attempt may have been kept.
 func TestRetries(t *testing.T) {
