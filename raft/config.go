@@ -35,6 +35,7 @@ const (
 	DefaultInflightBytes = 16 << 20
 	DefaultHeartbeat     = 250 * time.Millisecond
 	DefaultLease         = 200 * time.Millisecond
+	DefaultDiskTimeout   = 10 * time.Second
 )
 
 // Config says where a node lives and how it behaves. Zero values mean the defaults.
@@ -94,6 +95,9 @@ type Config struct {
 	ElectionTimeout time.Duration
 	// LeaseTimeout is how long a leader goes on without a majority; at most HeartbeatTimeout.
 	LeaseTimeout time.Duration
+	// DiskTimeout is how long a write of the log, of the vote or of the state may take before it counts as a fault: the disk
+	// hangs without an error. A leader is silent then, so that another one is elected.
+	DiskTimeout time.Duration
 	// Failpoint is for tests: it is called at each of Sites, and an error it returns becomes that operation's error.
 	Failpoint func(site string) error
 
@@ -119,6 +123,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.HeartbeatTimeout, DefaultHeartbeat)
 	setDefault(&c.ElectionTimeout, c.HeartbeatTimeout)
 	setDefault(&c.LeaseTimeout, min(DefaultLease, c.HeartbeatTimeout))
+	setDefault(&c.DiskTimeout, DefaultDiskTimeout)
 	if c.dial == nil {
 		c.dial = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
 	}

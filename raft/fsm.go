@@ -96,6 +96,7 @@ type applier struct {
 
 	applied  atomic.Uint64 // the last proposal applied by this process or found in the state
 	progress progress
+	working  stopwatch // a batch is being applied
 }
 
 var _ hraft.BatchingFSM = (*applier)(nil)
@@ -165,6 +166,7 @@ func (a *applier) apply(entries []Entry) []any {
 
 // attempt calls the state machine once, between the failpoints.
 func (a *applier) attempt(entries []Entry) ([][]byte, error) {
+	defer a.working.begin()()
 	if err := a.failpoint(siteApplyBefore); err != nil {
 		return nil, err
 	}

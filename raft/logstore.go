@@ -21,6 +21,7 @@ import (
 const (
 	partApply  = "apply"
 	partState  = "state"
+	partDisk   = "disk"
 	partAppend = "append to the log"
 	partRead   = "read the log"
 	partStable = "store term and vote"
@@ -36,6 +37,7 @@ type logStore struct {
 	segment   int
 	logger    *slog.Logger
 	failpoint func(string) error
+	writing   stopwatch
 	faults    *faults
 	markers   *markers
 	reserve   *reserve
@@ -251,6 +253,7 @@ func (s *logStore) store(entries []*hraft.Log) error {
 
 // append writes entries, between the failpoints.
 func (s *logStore) append(entries []*hraft.Log) error {
+	defer s.writing.begin()()
 	if err := s.failpoint(siteAppendBefore); err != nil {
 		return err
 	}
@@ -499,6 +502,7 @@ func (s *logStore) set(key, value []byte) error {
 			return err
 		}
 	}
+	defer s.writing.begin()()
 	if err := s.failpoint(siteStableBefore); err != nil {
 		return err
 	}

@@ -204,7 +204,7 @@ func (n *Node) startMember() error {
 	n.transport = newTransport(n.port, func(id hraft.ServerID) bool {
 		_, known := n.member(string(id))
 		return known && n.leads()
-	}, n.fit, n.prepare)
+	}, n.fit, n.prepare, func() bool { return n.faults.has(partDisk) })
 	n.log.markers.stalled = func() { n.port.dropRaft(func(inbound bool, _ string) bool { return inbound }) }
 	r, err := n.startRaft(n.transport)
 	if err != nil {
@@ -227,6 +227,7 @@ func (n *Node) started(r *hraft.Raft) {
 	n.background.Go(n.followLeader)
 	n.background.Go(n.watchLeadership)
 	n.background.Go(n.snapshotLoop)
+	n.background.Go(n.watchDisk)
 }
 
 // shutdown ends what start began.

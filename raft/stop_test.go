@@ -101,7 +101,7 @@ func TestPipelineEndsWithARefusal(t *testing.T) {
 			inner := &fullPipeline{answers: make(chan hraft.AppendFuture), closed: make(chan struct{})}
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
-			p := newPipeline(ctx, inner)
+			p := newPipeline(ctx, inner, func() bool { return false })
 			sent := make(chan error, 1)
 			go func() {
 				_, err := p.AppendEntries(&hraft.AppendEntriesRequest{}, nil)

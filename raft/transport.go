@@ -46,6 +46,8 @@ type transport struct {
 	leads func(id hraft.ServerID) bool
 	// fit returns why a state cannot be sent to a node, or nil.
 	fit func(id hraft.ServerID) error
+	// silent says whether this node must not go on leading.
+	silent func() bool
 	// prepare returns once a node has got what a state does not contain.
 	prepare func(id hraft.ServerID) error
 
@@ -59,9 +61,9 @@ var (
 	_ hraft.WithClose   = (*transport)(nil)
 )
 
-func newTransport(p *port, leads func(hraft.ServerID) bool, fit, prepare func(hraft.ServerID) error) *transport {
+func newTransport(p *port, leads func(hraft.ServerID) bool, fit, prepare func(hraft.ServerID) error, silent func() bool) *transport {
 	cfg := p.cfg
-	t := &transport{port: p, consumer: make(chan hraft.RPC), leads: leads, fit: fit, prepare: prepare, heard: map[hraft.ServerID]time.Time{}}
+	t := &transport{port: p, consumer: make(chan hraft.RPC), leads: leads, fit: fit, prepare: prepare, silent: silent, heard: map[hraft.ServerID]time.Time{}}
 	t.stop, t.cancel = context.WithCancel(context.Background())
 	logger := newLibraryLogger(cfg.Logger)
 	t.quick = hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{Logger: logger, Stream: outbound{p},
@@ -154,6 +156,8 @@ func closedConn(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &op) && op.Op != "dial"
 }
 
+var errSilent = errors.New("this node's disk hangs: it leaves the lead to another")
+
 func isHeartbeat(args *hraft.AppendEntriesRequest) bool {
 	return args.PrevLogEntry == 0 && len(args.Entries) == 0 && args.LeaderCommitIndex == 0
 }
@@ -161,6 +165,10 @@ func isHeartbeat(args *hraft.AppendEntriesRequest) bool {
 // AppendEntries implements raft.Transport.
 func (t *transport) AppendEntries(id hraft.ServerID, target hraft.ServerAddress, args *hraft.AppendEntriesRequest,
 	resp *hraft.AppendEntriesResponse) error {
+	if t.silent() {
+		t.pause(refusedPause)
+		return errSilent
+	}
 	to := joinTarget(id, target)
 	if isHeartbeat(args) {
 		err := t.again(func() error { return t.quick.AppendEntries(id, to, args, resp) })
@@ -231,20 +239,21 @@ func (t *transport) AppendEntriesPipeline(id hraft.ServerID, target hraft.Server
 	if err != nil {
 		return nil, err
 	}
-	return newPipeline(t.stop, inner), nil
+	return newPipeline(t.stop, inner, t.silent), nil
 }
 
 // pipeline bounds what it sends, and ends with the first refusal: the library takes no answer after that one, and would wait for
 // ever in AppendEntries for room that only a taken answer makes. Its Shutdown would wait for that.
 type pipeline struct {
 	hraft.AppendPipeline
+	silent  func() bool // see transport
 	answers chan hraft.AppendFuture
 	stop    context.Context // done when it is closed, or the transport
 	cancel  context.CancelFunc
 }
 
-func newPipeline(stop context.Context, inner hraft.AppendPipeline) *pipeline {
-	p := &pipeline{AppendPipeline: inner, answers: make(chan hraft.AppendFuture)}
+func newPipeline(stop context.Context, inner hraft.AppendPipeline, silent func() bool) *pipeline {
+	p := &pipeline{AppendPipeline: inner, silent: silent, answers: make(chan hraft.AppendFuture)}
 	p.stop, p.cancel = context.WithCancel(stop)
 	go p.relay()
 	return p
@@ -281,6 +290,9 @@ func (p *pipeline) Close() error {
 
 // AppendEntries implements raft.AppendPipeline.
 func (p *pipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (hraft.AppendFuture, error) {
+	if p.silent() {
+		return nil, errSilent
+	}
 	args.Entries = bounded(args.Entries)
 	return p.AppendPipeline.AppendEntries(args, resp)
 }
