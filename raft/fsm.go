@@ -166,13 +166,7 @@ func (a *applier) apply(entries []Entry) []any {
 
 // attempt calls the state machine once, between the failpoints.
 func (a *applier) attempt(entries []Entry) ([][]byte, error) {
-	defer a.working.begin()()
-	if err := a.failpoint(siteApplyBefore); err != nil {
-		return nil, err
-	}
-	a.replacing.RLock()
-	results, err := a.machine.Apply(entries)
-	a.replacing.RUnlock()
+	results, err := a.handOver(entries)
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +174,16 @@ func (a *applier) attempt(entries []Entry) ([][]byte, error) {
 		return nil, fmt.Errorf("state machine returned %d results for %d entries", len(results), len(entries))
 	}
 	return results, a.failpoint(siteApplyAfter)
+}
+
+func (a *applier) handOver(entries []Entry) ([][]byte, error) {
+	a.replacing.RLock() // for as long as a state takes to arrive
+	defer a.replacing.RUnlock()
+	defer a.working.begin()()
+	if err := a.failpoint(siteApplyBefore); err != nil {
+		return nil, err
+	}
+	return a.machine.Apply(entries)
 }
 
 func (a *applier) advance(index uint64) {

@@ -239,7 +239,9 @@ func (p *packs) roll(index uint64, next int64) error {
 	if err := p.use(next); err != nil {
 		return err
 	}
-	if err := sealed.close(); err != nil {
+	// Everything is copied and synced: nobody needs the WAL file, unless somebody reads it now.
+	sealed.db.SetBusyTimeout(0)
+	if err := errors.Join(sealed.script("PRAGMA wal_checkpoint(TRUNCATE)"), sealed.close()); err != nil {
 		return err
 	}
 	if !p.has(next) {

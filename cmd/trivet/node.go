@@ -139,6 +139,7 @@ func raftConfig(dir dataDir, s settings, log *slog.Logger, failpoint func(string
 		SegmentBytes:  min(raft.DefaultSegmentBytes, int(s.LogSnapshot)),
 		Failpoint:     failpoint,
 
+		DiskTimeout:      time.Duration(s.DiskTimeout),
 		HeartbeatTimeout: time.Duration(s.Heartbeat),
 		LeaseTimeout:     time.Duration(s.Heartbeat) * 4 / 5, // before another one can lead
 	}

@@ -40,6 +40,7 @@ type settings struct {
 	PackSize        size
 	Housekeeping    duration
 	Heartbeat       duration
+	DiskTimeout     duration
 
 	Resolver          text
 	ResolverValidates toggle
@@ -89,6 +90,8 @@ const (
 	defaultShutdownTimeout = 10 * time.Second
 	// defaultHousekeeping is how often the leader prunes what nobody needs any more.
 	defaultHousekeeping = time.Minute
+	// leastDiskTimeout is longer than a disk takes that works.
+	leastDiskTimeout = time.Second
 	// Bounds of how long a node waits for its leader.
 	leastHeartbeat = 50 * time.Millisecond
 	mostHeartbeat  = 10 * time.Second
@@ -108,6 +111,7 @@ func defaultSettings() settings {
 		PackSize:        storage.DefaultPackBytes,
 		Housekeeping:    duration(defaultHousekeeping),
 		Heartbeat:       duration(raft.DefaultHeartbeat),
+		DiskTimeout:     duration(raft.DefaultDiskTimeout),
 
 		MaxMessageSize:            size(limits.MaxMessageBytes),
 		MaxRecipients:             number(limits.MaxRecipients),
@@ -175,6 +179,7 @@ func (s *settings) keys() []key {
 		{"pack-size", "size at which a file of message bodies is sealed and the next one begun", &s.PackSize},
 		{"housekeeping", "how often the leader prunes what nobody needs any more", &s.Housekeeping},
 		{"heartbeat", "how long a node waits for its leader before it stands for election, 50ms to 10s; the same on all nodes", &s.Heartbeat},
+		{"disk-timeout", "how long a write may hang before the node steps aside and leaves the lead to another", &s.DiskTimeout},
 		{"resolver", "DNS server to ask, as IP or IP:PORT; off: none; left out: those of the system", &s.Resolver},
 		{"resolver-validates", "believe that the DNS server validates DNSSEC although it is not on loopback: on or off", &s.ResolverValidates},
 		{keyMonitor, "note who really sent a message, and refuse or put aside nothing for it: on or off", &s.Monitor},
@@ -292,6 +297,9 @@ func (s *settings) check() error {
 	}
 	if s.LogKeep == 0 || s.LogSnapshot == 0 || s.PackSize == 0 || s.Housekeeping == 0 {
 		return usagef("log-keep, log-snapshot, pack-size and housekeeping are more than 0")
+	}
+	if time.Duration(s.DiskTimeout) < leastDiskTimeout {
+		return usagef("disk-timeout is at least %v", leastDiskTimeout)
 	}
 	if h := time.Duration(s.Heartbeat); h < leastHeartbeat || h > mostHeartbeat {
 		return usagef("heartbeat is %v to %v", leastHeartbeat, mostHeartbeat)
