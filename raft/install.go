@@ -228,7 +228,7 @@ func (s *markers) replace(r io.Reader, next marker) error {
 		return err
 	}
 	if applied := s.machine.Applied(); applied < next.State {
-		return fmt.Errorf("%w: the state was to end at %d and ends at %d", ErrCorrupt, applied, next.State)
+		return fmt.Errorf("%w: the state was to end at %d and ends at %d", ErrCorrupt, next.State, applied)
 	}
 	if err := s.write(next); err != nil {
 		return err

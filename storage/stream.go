@@ -119,7 +119,11 @@ func (m *Machine) freeze(s *State) error {
 	if err := m.reopen(); err != nil {
 		return err
 	}
-	s.index = m.applied.Load()
+	s.index = min(m.mailApplied, m.applied.Load())
+	// The receiver finds in the files which command is the last: see use.
+	if err := m.files.packs.mark(s.index); err != nil {
+		return err
+	}
 	s.sealed = m.files.packs.sealed()
 	ids, err := databaseIDs(m.files.mail)
 	if err != nil {

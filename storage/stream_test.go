@@ -73,6 +73,27 @@ func TestStreamAndRestore(t *testing.T) {
 	}
 }
 
+// TestStreamAfterCommandsWithoutBodies ends with commands that bring the open pack nothing.
+func TestStreamAfterCommandsWithoutBodies(t *testing.T) {
+	ctx := context.Background()
+	f, g := newFixture(t), newFixture(t)
+	a := f.account("alice@example.org")
+	f.deliver(rawMessage(1, 2000), a)
+	for i := range 3 {
+		f.must(f.SetSetting(ctx, "later", []byte{byte(i)}))
+	}
+	s, err := f.Machine().Stream(ctx)
+	f.must(err)
+	defer s.Close()
+	var b bytes.Buffer
+	_, err = s.WriteTo(&b)
+	f.must(err)
+	g.must(g.Machine().Restore(&b))
+	if g.Machine().Applied() != s.Index() || s.Index() != f.Machine().Applied() {
+		t.Errorf("sent up to %d of %d, received up to %d", s.Index(), f.Machine().Applied(), g.Machine().Applied())
+	}
+}
+
 // TestRestoreCutShort has the node die between any two steps of a replacement.
 func TestRestoreCutShort(t *testing.T) {
 	f := newFixture(t)
