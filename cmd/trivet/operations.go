@@ -82,7 +82,7 @@ func (n *node) operations() map[string]operation {
 		"alias.list":   operationOf(func(ctx context.Context, _ nothing) ([]storage.Alias, error) { return n.store.Aliases(ctx) }),
 		"alias.remove": operationOf(removing(n.store.RemoveAlias)),
 	}
-	for _, more := range []map[string]operation{n.dkimOperations(), n.groupOperations(), n.forwardOperations(), n.vacationOperations(), n.banOperations(), n.sqlOperations()} {
+	for _, more := range []map[string]operation{n.imapOperations(), n.dkimOperations(), n.groupOperations(), n.forwardOperations(), n.vacationOperations(), n.banOperations(), n.sqlOperations()} {
 		maps.Copy(operations, more)
 	}
 	return operations

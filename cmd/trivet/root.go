@@ -64,7 +64,7 @@ func (c *cli) rootCommand() *cobra.Command {
 		c.aliasCommand(), c.groupCommand(), c.forwardCommand(), c.vacationCommand(), c.banCommand(), c.certificateCommand(), c.clusterCommand(), c.doctorCommand(), c.queueCommand(), c.traceCommand(), c.routeCommand(), c.verifyCommand(), c.versionCommand())
 	root.AddCommand(c.databaseCommand(), c.sqlCommand())
 	root.AddCommand(c.checkCommand())
-	root.AddCommand(c.importCommand(), c.exportCommand())
+	root.AddCommand(c.importCommand(), c.exportCommand(), c.imapCommand())
 	return root
 }
 

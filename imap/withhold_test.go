@@ -1,0 +1,36 @@
+package imap
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestWithheldCapabilities(t *testing.T) {
+	f := newFixture(t, nil)
+	setting := `{"accounts":{"ann@example.org":["QRESYNC"]},"clients":{"BadMail":["COMPRESS=DEFLATE","IDLE"]}}`
+	if err := f.store.SetSetting(context.Background(), WithheldSetting, []byte(setting)); err != nil {
+		t.Fatal(err)
+	}
+	offers := func(c *client, name string) bool {
+		return slices.Contains(strings.Fields(c.ok("CAPABILITY")[0]), name)
+	}
+	c := f.login()
+	if offers(c, "QRESYNC") || !offers(c, "CONDSTORE") || !offers(c, "IDLE") {
+		t.Error("of ann the wrong ones are withheld")
+	}
+	if got := c.ok("ENABLE QRESYNC CONDSTORE"); got[0] != "* ENABLED CONDSTORE" {
+		t.Errorf("%q", got)
+	}
+	c.ok(`ID ("name" "badmail 2.1" "version" NIL)`)
+	if offers(c, "IDLE") || offers(c, "COMPRESS=DEFLATE") || !offers(c, "MOVE") {
+		t.Error("of the client the wrong ones are withheld")
+	}
+	d := f.dial()
+	d.ok(`ID ("name" "BADMAIL")`) // before login
+	d.ok("LOGIN bob@example.org " + password)
+	if offers(d, "IDLE") || !offers(d, "QRESYNC") {
+		t.Error("what a client says before login does not count")
+	}
+}
