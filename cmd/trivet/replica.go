@@ -56,7 +56,7 @@ const (
 	// proposePatience is several elections, and less than any client waits.
 	proposePatience = 5 * time.Second
 	leastRetry      = 10 * time.Millisecond
-	mostRetry       = 200 * time.Millisecond
+	mostRetry       = 50 * time.Millisecond // what waits for a leader adds to its absence
 )
 
 // replicatedLog is raft as the log that storage writes through.
