@@ -112,6 +112,7 @@ type authority struct {
 func newAuthority(t *testing.T, z *zone, http, https string) *authority {
 	t.Helper()
 	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
+	t.Setenv("PEBBLE_WFE_NONCEREJECT", "0") // requests are counted: none is to be repeated by chance
 	logger := log.New(io.Discard, "", 0)
 	store := db.NewMemoryStore()
 	issuer := ca.New(logger, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {Description: "default"}})

@@ -31,7 +31,7 @@ func newBrowser(t *testing.T, n *node) *browser {
 	t.Cleanup(cancel)
 	b := &browser{t: t, ctx: ctx, url: "https://" + n.at("https")}
 	b.do("start", chromedp.Navigate("about:blank")) // the browser lives as long as this context
-	b.ctx, cancel = context.WithTimeout(ctx, 2*patience)
+	b.ctx, cancel = context.WithTimeout(ctx, 5*patience)
 	t.Cleanup(cancel)
 	return b
 }

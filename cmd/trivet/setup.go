@@ -63,6 +63,10 @@ func (i installation) text(w io.Writer, dataFlag string) {
 	fmt.Fprintf(w, "\nPublish these DNS records:\n\n")
 	zoneFile(i.Domain, i.Records)(w)
 	fmt.Fprintf(w, "\nThen run: trivet serve%s\n", dataFlag)
+	fmt.Fprintf(w, "\nOnce it runs and the records are published:\n\n")
+	fmt.Fprintf(w, "  trivet certificate acme --agree%s\tcertificates that clients accept, from Let's Encrypt\n", dataFlag)
+	fmt.Fprintf(w, "  trivet domain check %s%s\twhat is still wrong in the DNS\n", i.Domain, dataFlag)
+	fmt.Fprintf(w, "  trivet doctor%s\twhat else keeps mail from going and coming\n", dataFlag)
 }
 
 // setup prepares the folder.
