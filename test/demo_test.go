@@ -111,6 +111,8 @@ func TestDemo(t *testing.T) {
 		{"mbsync", testMbsync},
 		{"mutt", testMutt},
 		{"fetchmail", testFetchmail},
+		{"offlineimap", testOfflineimap},
+		{"getmail", testGetmail},
 		{"Thunderbird", testThunderbird},
 		{"commands to try", testTry},
 	} {
