@@ -272,7 +272,11 @@ func (s *remoteSession) take() bool {
 			said = a
 		}
 	}
-	if said == "drop" {
+	switch said {
+	case "drop":
+		return false
+	case "hang":
+		s.r.ReadString(0)
 		return false
 	}
 	if strings.HasPrefix(said, "250") {
@@ -346,18 +350,19 @@ func (f *fixture) Write(p []byte) (int, error) {
 	return f.logged.Write(p)
 }
 
-// limits are quick, for tests.
+// limits are quick, for tests, and long enough for a machine that is busy with others.
 func limits() Limits {
 	l := DefaultLimits()
-	l.Connect, l.Greeting, l.Command, l.Data, l.End = 5*time.Second, 2*time.Second, 2*time.Second, 2*time.Second, 2*time.Second
-	l.Transaction, l.Idle = 10*time.Second, 100*time.Millisecond
+	const step = 5 * time.Second
+	l.Connect, l.Greeting, l.Command, l.Data, l.End = step, step, step, step, step
+	l.Transaction, l.Idle = 10*step, 100*time.Millisecond
 	return l
 }
 
 // start runs a queue until the test, or the function it returns, ends it.
 func (f *fixture) start(change ...func(*Config)) (stop func()) {
 	f.t.Helper()
-	cfg := Config{Node: "one", Hostname: "mail.example.org", Store: f.Store, Resolver: f.zone, Limits: limits(), Now: f.clock.Now, Grace: time.Second,
+	cfg := Config{Node: "one", Hostname: "mail.example.org", Store: f.Store, Resolver: f.zone, Limits: limits(), Now: f.clock.Now, Grace: 30 * time.Second,
 		Logger: slog.New(slog.NewTextHandler(f, nil)), Dial: f.dial}
 	for _, c := range change {
 		c(&cfg)
@@ -418,7 +423,7 @@ func (f *fixture) send(raw string, change func(*storage.Outbound), addresses ...
 // wait waits until a condition holds.
 func (f *fixture) wait(what string, holds func() bool) {
 	f.t.Helper()
-	for end := time.Now().Add(30 * time.Second); !holds(); {
+	for end := time.Now().Add(time.Minute); !holds(); {
 		if time.Now().After(end) {
 			f.t.Fatalf("it never happened: %s\n%+v", what, f.list())
 		}

