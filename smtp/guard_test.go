@@ -82,6 +82,8 @@ func TestHarvesting(t *testing.T) {
 	if offences, points := w.seen(); len(offences) != 4 || points != 3+int(auth.OffenceHarvest) {
 		t.Errorf("offences %v", offences)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.commands != 6 {
 		t.Errorf("%d commands were counted, want 6", w.commands)
 	}
@@ -99,7 +101,9 @@ func TestTooManyErrorsAreAnOffence(t *testing.T) {
 
 func TestRefusedByTheGuard(t *testing.T) {
 	w, addr := serveGuarded(t, nil)
+	w.mu.Lock()
 	w.refusal = errors.New("192.0.2.7/32 is banned here")
+	w.mu.Unlock()
 	if got := talk(t, addr, ""); got != "421 4.7.0 192.0.2.7/32 is banned here, closing connection\r\n" {
 		t.Errorf("%q", got)
 	}
