@@ -19,7 +19,7 @@ func TestALeaderWhoseDiskHangsIsReplaced(t *testing.T) {
 			defer release()
 			c := three(t, func(cfg *Config) {
 				id := cfg.NodeID
-				cfg.DiskTimeout = 300 * time.Millisecond
+				cfg.DiskTimeout = 2 * time.Second // a test's disk may be slow
 				cfg.Failpoint = func(at string) error {
 					if who := hangs.Load(); who != nil && *who == id && at == site {
 						<-released
@@ -43,7 +43,10 @@ func TestALeaderWhoseDiskHangsIsReplaced(t *testing.T) {
 			hangs.Store(nil)
 			release()
 			waitReady(t, before.Node)
-			mustPropose(t, before.Node, "it is back")
+			eventually(t, "back", func() error {
+				_, err := before.Propose(testContext(t), []byte("it is back"))
+				return err
+			})
 			c.same()
 		})
 	}

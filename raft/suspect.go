@@ -14,6 +14,9 @@ import (
 const (
 	// probeTimeout bounds the look whether a leader's process is there.
 	probeTimeout = 200 * time.Millisecond
+	// A process that ends may close its listener after its connections: it is looked at some times.
+	probes     = 4
+	probePause = 20 * time.Millisecond
 	// successionStep is how much later each of the voters stands for election, so that they do not split the vote.
 	successionStep = 100 * time.Millisecond
 )
@@ -37,7 +40,7 @@ func (n *Node) succeed() {
 		case <-n.stop.Done():
 			return
 		case leader := <-n.suspects:
-			if !n.refused(leader) {
+			if !n.ended(leader) {
 				continue
 			}
 			rank := n.rankAfter(leader)
@@ -48,6 +51,17 @@ func (n *Node) succeed() {
 			n.transport.electNow()
 		}
 	}
+}
+
+// ended says whether a leader's process has ended.
+func (n *Node) ended(leader string) bool {
+	for range probes {
+		if n.refused(leader) {
+			return true
+		}
+		n.transport.pause(probePause)
+	}
+	return false
 }
 
 // refused says whether a node's machine answers that nobody listens at its address.
@@ -78,12 +92,12 @@ func (n *Node) rankAfter(leader string) int {
 	return slices.Index(voters, n.cfg.NodeID)
 }
 
-// lastsFor waits, and says whether the leader was the same all the time: nobody has stood for election in its place.
+// lastsFor waits, and says whether nobody has come to lead in the leader's place.
 func (n *Node) lastsFor(leader string, d time.Duration) bool {
 	ctx, cancel := context.WithTimeout(n.stop, d)
 	defer cancel()
-	changed := n.leader.wait(ctx, func(id string) bool { return id != leader })
-	return changed != nil && n.stop.Err() == nil && n.raft.State() == hraft.Follower
+	succeeded := n.leader.wait(ctx, func(id string) bool { return id != "" && id != leader })
+	return succeeded != nil && n.stop.Err() == nil && n.raft.State() == hraft.Follower
 }
 
 // AwaitLeader returns when another node leads than when it was called, or when ctx ends.
