@@ -51,6 +51,8 @@ type Config struct {
 	Host func() string
 	// Manual has the pages of the user's manual, in Markdown; nil: none.
 	Manual fs.FS
+	// Handlers answer what other rooms serve, by the patterns of [http.ServeMux].
+	Handlers map[string]http.Handler
 }
 
 // Server answers HTTP requests.
@@ -136,6 +138,9 @@ func newMux(cfg Config, registry *prometheus.Registry) *http.ServeMux {
 	})))
 	if cfg.Directory != nil {
 		(&discovery{cfg.Directory}).routes(mux)
+	}
+	for pattern, h := range cfg.Handlers {
+		mux.Handle(pattern, h)
 	}
 	return mux
 }

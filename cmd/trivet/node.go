@@ -22,6 +22,7 @@ import (
 	"trivet/smtp"
 	"trivet/storage"
 	"trivet/web"
+	"trivet/web/sql"
 )
 
 // How long a node waits for itself.
@@ -37,22 +38,23 @@ const (
 // node is what runs on a data folder: the state, the log and whoever asks them.
 // The caller holds the folder's lock.
 type node struct {
-	dir      dataDir
-	settings settings
-	log      *slog.Logger
-	now      func() time.Time // the wall clock
-	store    *storage.Store
-	raft     *raft.Node
-	identity *identity
-	loginKey []byte
-	metrics  *metrics
-	disk     *diskSpace
-	resolver *dns.Resolver
-	certs    *certificates
-	guard    *auth.Guard
-	acme     *acme
-	sqlConns *connQueue // of 'trivet sql'
-	shell    *web.Shell
+	dir           dataDir
+	settings      settings
+	log           *slog.Logger
+	now           func() time.Time // the wall clock
+	store         *storage.Store
+	raft          *raft.Node
+	identity      *identity
+	loginKey      []byte
+	metrics       *metrics
+	disk          *diskSpace
+	resolver      *dns.Resolver
+	certs         *certificates
+	guard         *auth.Guard
+	acme          *acme
+	sqlConns      *connQueue                         // of 'trivet sql'
+	authenticator atomic.Pointer[auth.Authenticator] // nil until the state can be read
+	shell         *web.Shell
 	// lastHosts are the nodes as of the last look; nil before it.
 	lastHosts atomic.Pointer[[]host]
 	open      listeners
@@ -273,7 +275,7 @@ func (n *node) earlyServices(open listeners) ([]service, error) {
 	n.metrics.watch(n)
 	webServer, err := web.NewServer(web.Config{Logger: n.log, Ready: n.raft.Ready, Collectors: n.metrics.collectors,
 		TLS: n.certs.server("h2", "http/1.1", protocolALPN), Challenge: n.acme.answerHTTP, Directory: n.services,
-		Store: n.store, Host: n.webHost(), Manual: docs.Manual})
+		Store: n.store, Host: n.webHost(), Manual: docs.Manual, Handlers: sql.New(n.store, n.authenticator.Load).Handlers()})
 	if err != nil {
 		control.Close()
 		return nil, err
@@ -296,6 +298,7 @@ func (n *node) mailServices(open listeners) ([]service, error) {
 	}
 	authenticator := auth.NewAuthenticator(n.store, auth.Config{Secret: key, Now: n.now, Throttle: n.settings.loginThrottle(), Observe: n.metrics.login,
 		Guard: n.guard})
+	n.authenticator.Store(authenticator)
 	imapServer := imap.NewServer(imap.Config{Store: n.store, Auth: authenticator, TLS: n.certs.server(), Logger: n.log, Version: release, Limits: n.settings.imapLimits(), Clock: n.now, Current: n.raft.Ready})
 	n.mail.Store(imapServer)
 	n.shell.SetAuth(authenticator)
