@@ -53,6 +53,8 @@ type SQLSession interface {
 	// Peek returns the first row of a statement that only reads, or nil: what a
 	// column holds is known only then.
 	Peek(ctx context.Context, sql string, args []SQLValue) []SQLValue
+	// Each runs statements one after the other, each in a transaction of its own.
+	Each(ctx context.Context, statements []SQLStatement) ([]SQLResult, []error)
 	Status() SQLStatus
 	// SetAbortOnError has an error spoil the transaction, as in PostgreSQL.
 	SetAbortOnError()

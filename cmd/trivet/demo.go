@@ -98,6 +98,9 @@ func (c *cli) demo(ctx context.Context, s settings, keep, fallback bool) error {
 		if err != nil {
 			return err
 		}
+		if err := c.makeDemoDatabase(ctx, accounts[0]); err != nil {
+			return err
+		}
 		trust, err := n.saveSelfSigned(ctx)
 		if err != nil {
 			return err
@@ -161,6 +164,7 @@ func (d demonstration) commands(dir dataDir) []string {
 	if http, ok := d.Listen[listenHTTP]; ok {
 		try = append(try, fmt.Sprintf("curl -s http://%s/metrics | grep ^trivet_", http))
 	}
+	try = append(try, d.sqlCommands(dir)...)
 	return append(try, fmt.Sprintf("%s account list --data %s", os.Args[0], dir))
 }
 

@@ -189,6 +189,9 @@ func (c *cli) presentDemo(ctx context.Context, nodes []*demoNode, accounts []dem
 	if err := first.ask(ctx, "account.add", bob, &storage.Account{}); err != nil {
 		return err
 	}
+	if err := first.makeDemoDatabase(ctx, accounts[0]); err != nil {
+		return err
+	}
 	messages, err := deliverSamples(ctx, nodes[0].Listen[listenSMTP], accounts[0], accounts[1])
 	if err != nil {
 		return err

@@ -32,6 +32,8 @@ type job struct {
 const (
 	// batchJobs bounds the jobs that share an entry of the log.
 	batchJobs = 256
+	// eachJobs bounds those of one client that wait at a time.
+	eachJobs = 64
 	// attempts bounds how often jobs are run again because another node was faster.
 	attempts = 20
 	// restPeriod is how long a committer without work keeps its connections.
@@ -55,6 +57,36 @@ func (d *Database) DoHere(ctx context.Context, in Job) (JobResult, error) {
 	}
 	<-j.done // not earlier: whether it was done must be known
 	return j.result, j.err
+}
+
+// Each runs jobs one after the other, each by itself, without waiting for one
+// before the next is queued: so they share entries of the log.
+func (d *Database) Each(ctx context.Context, jobs []Job) ([]JobResult, []error) {
+	results, errs := make([]JobResult, len(jobs)), make([]error, len(jobs))
+	queued := make([]*job, 0, eachJobs)
+	first := 0
+	finish := func() {
+		for i, j := range queued {
+			if j.done != nil {
+				<-j.done
+				results[first+i] = j.result
+			}
+			errs[first+i] = j.err
+		}
+		first += len(queued)
+		queued = queued[:0]
+	}
+	for _, in := range jobs {
+		j := &job{Job: in, ctx: ctx, done: make(chan struct{})}
+		if err := d.enqueue(j); err != nil {
+			j.err, j.done = err, nil
+		}
+		if queued = append(queued, j); len(queued) == eachJobs {
+			finish()
+		}
+	}
+	finish()
+	return results, errs
 }
 
 func (d *Database) enqueue(j *job) error {

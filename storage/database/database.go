@@ -66,7 +66,7 @@ type Database struct {
 const (
 	idleReaders = 8
 	idleSpaces  = 2
-	jobsWaiting = 1024
+	jobsWaiting = 16384
 )
 
 // Database returns the database whose file is at path.

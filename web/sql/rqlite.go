@@ -68,7 +68,26 @@ func (s *Server) rqliteExecute(w http.ResponseWriter, r *http.Request, user stor
 	if err != nil {
 		return err
 	}
-	return s.rqlite(w, r, user, statements, storage.ConsistencySession)
+	if r.URL.Query().Has("transaction") {
+		return s.rqlite(w, r, user, statements, storage.ConsistencySession)
+	}
+	session, err := s.open(r, user, r.URL.Query().Get("db"), storage.ConsistencySession)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	done, errs := session.Each(r.Context(), statements)
+	results := make([]rqliteResult, len(statements))
+	for i := range statements {
+		switch {
+		case errs[i] != nil:
+			results[i].Error = errs[i].Error()
+		case len(done[i].Outcomes) > 0:
+			results[i] = rqliteOf(resultOf(done[i].Outcomes[0], &done[i].Rows[0]))
+		}
+	}
+	answer(w, http.StatusOK, map[string]any{"results": results})
+	return nil
 }
 
 // rqliteLevels are its levels of consistency.
