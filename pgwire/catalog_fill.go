@@ -47,9 +47,8 @@ func (c *catalog) people(ctx context.Context) {
 		c.err = err
 		return
 	}
-	databases = append(databases, storage.Database{Name: storage.MailDatabase, Owner: "trivet"})
 	for _, d := range databases {
-		visible := user.Admin || user.Operator || d.Name == storage.MailDatabase || d.Owner == c.n.identity.Address
+		visible := user.Admin || user.Operator || d.Owner == c.n.identity.Address
 		for _, g := range d.Grants {
 			visible = visible || g.Address == c.n.identity.Address
 		}

@@ -331,7 +331,7 @@ INSERT INTO t (a) VALUES ('y');`)
 		`\d t`:              {`"t_pkey" PRIMARY KEY`},
 		`\d v`:              {`View "public.v"`},
 		`\d+ o`:             {"o_pkey"},
-		`\l`:                {"shop", "mail"},
+		`\l`:                {"shop"},
 		`\du`:               {"ann@example.org"},
 		`\dn`:               {"public"},
 		`\di`:               {"oi"},

@@ -101,7 +101,7 @@ const (
 	DropKeeps = 7 * 24 * time.Hour
 	// MaxDatabases bounds the databases of a system, dropped ones too.
 	MaxDatabases = 10_000
-	// MailDatabase is the name of the views over mail.
+	// MailDatabase is reserved for views over mail.
 	MailDatabase = "mail"
 	// effectPart is how much of an effect goes into one command.
 	effectPart = 256 << 10

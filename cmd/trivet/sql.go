@@ -33,9 +33,9 @@ type sqlOptions struct {
 
 func (c *cli) sqlCommand() *cobra.Command {
 	var o sqlOptions
-	cmd := command("sql", "Ask a database, or the mail, in SQL", 0, 0, nil)
+	cmd := command("sql", "Ask a database in SQL", 0, 0, nil)
 	flags := cmd.Flags()
-	flags.StringVarP(&o.database, "database", "d", "", "database; mail for the views over mail; if not given, the only one there is, or mail")
+	flags.StringVarP(&o.database, "database", "d", "", "database; if not given, the only one there is")
 	flags.StringArrayVarP(&o.commands, "command", "c", nil, "statements to run, instead of asking for them; may be given several times")
 	flags.BoolVar(&o.csv, "csv", false, "print CSV")
 	flags.BoolVar(&o.table, "table", false, "print a table, also where nobody looks")
@@ -70,10 +70,10 @@ func (c *cli) sql(ctx context.Context, o sqlOptions, password string, in *bufio.
 		if err := c.ask(ctx, "database.list", databaseList{}, &databases); err != nil {
 			return err
 		}
-		o.database = storage.MailDatabase
-		if len(databases) == 1 {
-			o.database = databases[0].Name
+		if len(databases) != 1 {
+			return usagef("there are %d databases; say which with -d, or make one with 'trivet database create'", len(databases))
 		}
+		o.database = databases[0].Name
 	}
 	conn, err := c.openSQL(ctx, o, password)
 	if err != nil {

@@ -181,7 +181,6 @@ func (s *sqlShell) showTable(r *pgconn.ResultReader, columns []pgconn.FieldDescr
 const sqlHelp = `\d            tables and views         \d NAME   columns and indexes of one
 \l            databases                \c NAME   go to another database
 \timing       say how long things take \i FILE   run the statements of a file
-\queries      named queries over mail (database mail)
 \q            leave
 Statements end with a semicolon. The dialect is SQLite's.
 `
@@ -217,8 +216,6 @@ func (s *sqlShell) backslash(ctx context.Context, words []string) error {
 	case `\timing`:
 		s.o.timing = !s.o.timing
 		return nil
-	case `\queries`:
-		return s.run(ctx, "SELECT name, question, sql FROM query ORDER BY name")
 	case `\i`:
 		text, err := os.ReadFile(argument)
 		if err != nil {
