@@ -146,11 +146,6 @@ func (a *Authenticator) Password(ctx context.Context, c Channel, user, password 
 	return id, err
 }
 
-// Plain is Password for a client of which no more is known than where it is.
-func (a *Authenticator) Plain(ctx context.Context, remote net.Addr, user, password string) (Identity, error) {
-	return a.Password(ctx, Channel{Remote: remote}, user, password)
-}
-
 func (a *Authenticator) password(ctx context.Context, c Channel, user, password string) (Identity, error) {
 	cred, err := a.lookup(ctx, user)
 	if err != nil {

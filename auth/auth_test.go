@@ -98,7 +98,7 @@ func TestPlain(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			d := newDirectory()
 			d.err = test.storage
-			id, err := NewAuthenticator(d, Config{}).Plain(t.Context(), at("192.0.2.1"), test.user, test.password)
+			id, err := NewAuthenticator(d, Config{}).Password(t.Context(), Channel{Remote: at("192.0.2.1")}, test.user, test.password)
 			if !errors.Is(err, test.want) {
 				t.Fatalf("Plain = %v, want %v", err, test.want)
 			}
@@ -115,7 +115,7 @@ func TestPlain(t *testing.T) {
 func TestPlainKeepsTheCauseOfUnavailable(t *testing.T) {
 	d := newDirectory()
 	d.err = &storage.Error{Op: "read", Kind: storage.KindNoQuorum}
-	_, err := NewAuthenticator(d, Config{}).Plain(t.Context(), at("192.0.2.1"), ann, word)
+	_, err := NewAuthenticator(d, Config{}).Password(t.Context(), Channel{Remote: at("192.0.2.1")}, ann, word)
 	if storage.KindOf(err) != storage.KindNoQuorum {
 		t.Errorf("kind of %v is %v, want no quorum", err, storage.KindOf(err))
 	}
@@ -124,7 +124,7 @@ func TestPlainKeepsTheCauseOfUnavailable(t *testing.T) {
 func TestErrorsNeverQuoteThePassword(t *testing.T) {
 	a := NewAuthenticator(newDirectory(), Config{})
 	for _, password := range []string{"hunter2-secret", "secret\asecret", strings.Repeat("secret", 500)} {
-		_, err := a.Plain(t.Context(), at("192.0.2.1"), ann, password)
+		_, err := a.Password(t.Context(), Channel{Remote: at("192.0.2.1")}, ann, password)
 		if err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("Plain = %v", err)
 		}
@@ -141,7 +141,7 @@ func TestPlainWaitsForACoreOnlyAsLongAsItsContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	if _, err := a.Plain(ctx, at("192.0.2.1"), ann, word); !errors.Is(err, ErrUnavailable) {
+	if _, err := a.Password(ctx, Channel{Remote: at("192.0.2.1")}, ann, word); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Plain = %v, want unavailable", err)
 	}
 }
@@ -153,7 +153,7 @@ func TestObserve(t *testing.T) {
 		Observe:  func(o Outcome) { seen[o]++ },
 		Throttle: Throttle{AccountFailures: 1},
 	})
-	try := func(user, password string) { a.Plain(t.Context(), at("192.0.2.1"), user, password) }
+	try := func(user, password string) { a.Password(t.Context(), Channel{Remote: at("192.0.2.1")}, user, password) }
 	try(ann, word)
 	try(bob, word)
 	try(ann, "wrong")
@@ -162,7 +162,7 @@ func TestObserve(t *testing.T) {
 	d.err = errors.New("gone")
 	try(ann, word)
 	d.err = nil
-	exchange, err := a.Exchange(t.Context(), MechanismPlain, at("192.0.2.2"))
+	exchange, err := a.Start(t.Context(), MechanismPlain, Channel{Remote: at("192.0.2.2"), Secure: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestLoopback(t *testing.T) {
 func BenchmarkPlain(b *testing.B) {
 	a := NewAuthenticator(newDirectory(), Config{})
 	for b.Loop() {
-		if _, err := a.Plain(b.Context(), at("192.0.2.1"), ann, word); err != nil {
+		if _, err := a.Password(b.Context(), Channel{Remote: at("192.0.2.1")}, ann, word); err != nil {
 			b.Fatal(err)
 		}
 	}

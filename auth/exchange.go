@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"strings"
 )
 
@@ -20,12 +19,6 @@ const (
 // MaxMessageLength is the most octets a client may send in one message of an
 // exchange: user name, password and what SCRAM puts around them.
 const MaxMessageLength = 4096
-
-// Mechanisms returns the names of the mechanisms that need no more than a
-// remote address, for [Authenticator.Exchange].
-func Mechanisms() []string {
-	return []string{MechanismSCRAM, MechanismPlain}
-}
 
 // Mechanisms returns what to offer on a channel, best first.
 func (a *Authenticator) Mechanisms(ctx context.Context, c Channel) []string {
@@ -86,12 +79,6 @@ func (a *Authenticator) Start(ctx context.Context, mechanism string, c Channel) 
 		}
 	}
 	return e, nil
-}
-
-// Exchange is Start on a channel of which the caller knows that it is secure,
-// and not more than where the client is.
-func (a *Authenticator) Exchange(ctx context.Context, mechanism string, remote net.Addr) (*Exchange, error) {
-	return a.Start(ctx, mechanism, Channel{Remote: remote, Secure: true})
 }
 
 // Next takes what the client sent. After done the identity is known; after an

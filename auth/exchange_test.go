@@ -14,7 +14,7 @@ var _ sasl.Server = (*Exchange)(nil)
 
 func begin(t *testing.T, a *Authenticator, mechanism string) *Exchange {
 	t.Helper()
-	e, err := a.Exchange(t.Context(), mechanism, at("192.0.2.1"))
+	e, err := a.Start(t.Context(), mechanism, Channel{Remote: at("192.0.2.1"), Secure: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,12 +23,12 @@ func begin(t *testing.T, a *Authenticator, mechanism string) *Exchange {
 
 func TestMechanisms(t *testing.T) {
 	a := NewAuthenticator(newDirectory(), Config{})
-	for _, name := range append(Mechanisms(), "plain", "Scram-Sha-256") {
-		if _, err := a.Exchange(t.Context(), name, at("192.0.2.1")); err != nil {
+	for _, name := range append(a.Mechanisms(t.Context(), Channel{Secure: true}), "plain", "Scram-Sha-256") {
+		if _, err := a.Start(t.Context(), name, Channel{Remote: at("192.0.2.1"), Secure: true}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := a.Exchange(t.Context(), "GSSAPI", at("192.0.2.1")); !errors.Is(err, ErrMechanism) {
+	if _, err := a.Start(t.Context(), "GSSAPI", Channel{Remote: at("192.0.2.1"), Secure: true}); !errors.Is(err, ErrMechanism) {
 		t.Errorf("GSSAPI: %v", err)
 	}
 }

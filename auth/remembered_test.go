@@ -13,7 +13,7 @@ func TestRememberedPasswords(t *testing.T) {
 	d := newDirectory()
 	a := NewAuthenticator(d, Config{Now: func() time.Time { return now }})
 	login := func(password string) error {
-		_, err := a.Plain(t.Context(), at("192.0.2.1"), ann, password)
+		_, err := a.Password(t.Context(), Channel{Remote: at("192.0.2.1")}, ann, password)
 		return err
 	}
 	found := func(password string) bool {
@@ -48,7 +48,7 @@ func TestRememberedPasswords(t *testing.T) {
 	}
 	// A disabled account stays out, however often its password was right.
 	for range 2 {
-		if _, err := a.Plain(t.Context(), at("192.0.2.1"), bob, word); !errors.Is(err, ErrDisabled) {
+		if _, err := a.Password(t.Context(), Channel{Remote: at("192.0.2.1")}, bob, word); !errors.Is(err, ErrDisabled) {
 			t.Errorf("disabled: %v", err)
 		}
 	}

@@ -161,7 +161,7 @@ func TestPlainIsThrottled(t *testing.T) {
 	c := &clock{t: time.Unix(1_000_000, 0)}
 	a := NewAuthenticator(newDirectory(), Config{Now: c.now, Throttle: Throttle{AccountFailures: 2}})
 	try := func(password string) error {
-		_, err := a.Plain(t.Context(), at("192.0.2.1"), ann, password)
+		_, err := a.Password(t.Context(), Channel{Remote: at("192.0.2.1")}, ann, password)
 		return err
 	}
 	for range 3 {
@@ -191,7 +191,7 @@ func TestSCRAMIsThrottled(t *testing.T) {
 	if err := login(t, begin(t, a, MechanismSCRAM), ann, word, ""); !errors.Is(err, ErrThrottled) {
 		t.Errorf("SCRAM: %v", err)
 	}
-	if _, err := a.Plain(t.Context(), at("192.0.2.1"), ann, word); !errors.Is(err, ErrThrottled) {
+	if _, err := a.Password(t.Context(), Channel{Remote: at("192.0.2.1")}, ann, word); !errors.Is(err, ErrThrottled) {
 		t.Errorf("PLAIN: %v", err)
 	}
 }
@@ -213,7 +213,7 @@ func TestGuessesAtOnce(t *testing.T) {
 	})
 	var wg sync.WaitGroup
 	for range 50 {
-		wg.Go(func() { a.Plain(t.Context(), at("192.0.2.1"), ann, "wrong") })
+		wg.Go(func() { a.Password(t.Context(), Channel{Remote: at("192.0.2.1")}, ann, "wrong") })
 	}
 	wg.Wait()
 	if most := 3 + cap(a.slots); looked < 4 || looked > most {
