@@ -23,6 +23,7 @@ func demoSettings() settings {
 		listenHTTP: "127.0.0.1:8080", listenHTTPS: "127.0.0.1:8443", listenSQL: "127.0.0.1:5432"}
 	s.LogLevel = "warn"
 	s.Hostname = "mail." + demoDomain
+	s.Queue.Connections = 0 // a demo leaves the world alone
 	return s
 }
 

@@ -27,7 +27,7 @@ func defaultQueueSettings() queueSettings {
 
 func (q *queueSettings) keys() []key {
 	return []key{
-		{"queue-connections", "most connections to other mail servers at once", &q.Connections},
+		{"queue-connections", "most connections to other mail servers at once; 0: this node sends nothing", &q.Connections},
 		{"queue-connections-per-destination", "most connections to one of them, or for one domain, at once", &q.PerDestination},
 		{"queue-delay", "time after which a sender hears that a message is delayed", &q.Delay},
 		{"queue-expire", "time after which a message that cannot be sent is returned", &q.Expire},
@@ -41,8 +41,8 @@ func (q *queueSettings) keys() []key {
 const leastLease = 5 * time.Second
 
 func (q *queueSettings) check() error {
-	if q.Connections == 0 || q.PerDestination == 0 {
-		return usagef("queue-connections and queue-connections-per-destination are more than 0")
+	if q.PerDestination == 0 {
+		return usagef("queue-connections-per-destination is more than 0")
 	}
 	if time.Duration(q.Lease) < leastLease {
 		return usagef("queue-lease is at least %v", leastLease)

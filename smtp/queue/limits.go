@@ -4,7 +4,7 @@ import "time"
 
 // Limits bound what sending may cost. Make them with [DefaultLimits].
 type Limits struct {
-	// Workers is how many connections are open at a time. Destinations that
+	// Workers is how many connections are open at a time; 0: nothing is sent. Destinations that
 	// failed lately get no more than half of them.
 	Workers int
 	// PerDestination is how many of them one domain, or one host that many

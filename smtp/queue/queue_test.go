@@ -569,3 +569,18 @@ func TestServerWantsFewConnections(t *testing.T) {
 		t.Fatalf("got %d", len(r.got()))
 	}
 }
+
+// TestNoWorkers: a queue without workers sends nothing, and keeps what it has.
+func TestNoWorkers(t *testing.T) {
+	f := newFixture(t)
+	f.zone.host("example.net", "192.0.2.1")
+	r := f.remote("192.0.2.1")
+	stop := f.start(func(c *Config) { c.Limits.Workers = 0 })
+	f.send(sample, nil, "bob@example.net")
+	stop()
+	if l := f.list(); len(l) != 1 || l[0].Attempts != 0 || len(r.got()) != 0 {
+		t.Fatalf("the queue has %+v, the remote %+v", l, r.got())
+	}
+	f.start()
+	f.drained()
+}
