@@ -78,7 +78,7 @@ func (f *fixture) serve(change func(*Config)) {
 	served := make(chan error, 1)
 	go func() { served <- f.srv.Serve(l) }()
 	f.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := f.srv.Shutdown(ctx); err != nil {
 			f.t.Errorf("shutdown: %v", err)
@@ -98,7 +98,7 @@ type client struct {
 }
 
 // patience is far beyond what any answer takes: no test passes or fails by it on a machine that works.
-const patience = 10 * time.Second
+const patience = 60 * time.Second
 
 // dial connects and reads the greeting.
 func (f *fixture) dial() *client {
