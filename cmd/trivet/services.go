@@ -11,7 +11,7 @@ import (
 )
 
 // services is what a hosted domain offers; it implements web.Directory. Anybody
-// may ask, so it asks no other node: it says what was known at the last look.
+// may ask, so it asks no other node once there was a first look: it says what was known at the last one.
 func (n *node) services(ctx context.Context, name string) (web.Services, bool, error) {
 	domain, err := n.hostedDomain(ctx, name)
 	switch storage.KindOf(err) {
@@ -24,8 +24,12 @@ func (n *node) services(ctx context.Context, name string) (web.Services, bool, e
 		return web.Services{}, false, err
 	}
 	hosts := n.lastHosts.Load()
-	if hosts == nil {
-		return web.Services{}, false, &storage.Error{Op: "services of " + name, Kind: storage.KindUnavailable}
+	if hosts == nil { // the node has just started
+		found, err := n.hosts(ctx)
+		if err != nil {
+			return web.Services{}, false, err
+		}
+		hosts = &found
 	}
 	s := n.ports()
 	s.Domain, s.Host, s.STS = domain.Name, strings.ToLower(n.hostname()), stsPolicy(*hosts)
