@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -58,11 +59,19 @@ func TestKilledAtEverySite(t *testing.T) {
 			t.Run(fmt.Sprintf("%s@%d", site, at), func(t *testing.T) {
 				t.Parallel()
 				n := newNode(t, "ann")
+				n.command("", "database", "create", "books")
+				n.command("", "sql", "-d", "books", "-c", "CREATE TABLE entry (n)")
 				n.stop()
 				n.flags = []string{"--log-keep", "1MiB", "--log-snapshot", "1MiB", "--pack-size", "2MiB", "--housekeeping", "100ms"}
 				n.env = []string{fmt.Sprintf("TRIVET_FAILPOINT=%s=kill@%d", site, at)}
 				n.launch()
+				var rows []int
+				var writer sync.WaitGroup
+				if strings.HasPrefix(site, "storage.database.") {
+					writer.Go(func() { rows = n.insertUntilGone() })
+				}
 				reached, mails := n.sendUntilGone()
+				writer.Wait()
 				if at == 1 && !reached {
 					t.Errorf("the site was never reached")
 				}
@@ -73,8 +82,34 @@ func TestKilledAtEverySite(t *testing.T) {
 				n.start()
 				sendAll(t, n.at("smtp"), 5, mails) // those that were taken are known already
 				n.checkInbox("ann", mails)
+				n.checkRows(rows)
 				n.verify()
 			})
+		}
+	}
+}
+
+// insertUntilGone adds rows to a database, one after another, and returns those
+// that were acknowledged.
+func (n *node) insertUntilGone() (acknowledged []int) {
+	for i := range 30 {
+		if _, err := n.try("", "sql", "-d", "books", "-c", fmt.Sprintf("INSERT INTO entry VALUES (%d)", i)); err == nil {
+			acknowledged = append(acknowledged, i)
+		}
+		if n.gone() {
+			break
+		}
+	}
+	return acknowledged
+}
+
+// checkRows finds every acknowledged row, and no row twice.
+func (n *node) checkRows(acknowledged []int) {
+	n.t.Helper()
+	out := n.command("", "sql", "-d", "books", "-c", "SELECT n, count(*) FROM entry GROUP BY n")
+	for _, i := range acknowledged {
+		if !strings.Contains(string(out), fmt.Sprintf(`{"n":%d,"count(*)":1}`, i)) {
+			n.t.Errorf("row %d was acknowledged and is not there once: %s", i, out)
 		}
 	}
 }
