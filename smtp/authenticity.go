@@ -100,6 +100,7 @@ type Authenticity struct {
 func (e *Evidence) Examine(ctx context.Context, r Resolver, o Origin, now time.Time) *Authenticity {
 	a := &Authenticity{Origin: o, ARC: arc.Verdict{Status: arc.None}}
 	problem := e.splitter.Close()
+	e.bodies.Finish()
 	var all sync.WaitGroup
 	all.Go(func() { a.Reverse = reverseName(ctx, r, o.IP) })
 	all.Go(func() { a.Helo = spf.Check(ctx, r, spf.Query{IP: o.IP, Helo: o.Helo, Receiver: o.Receiver, Now: now}) })

@@ -16,6 +16,7 @@ import (
 	"trivet/spf/arc"
 	"trivet/spf/dkim"
 	"trivet/spf/dmarc"
+	"trivet/storage"
 )
 
 // fakeDNS has TXT records, addresses (also of in-addr.arpa: names) by name; "!" does not answer.
@@ -255,6 +256,58 @@ func TestChecksHaveADeadline(t *testing.T) {
 	all.Wait()
 	if len(observed) != 5 || observed[0].SPF.Result != spf.TempError || observed[0].DMARC.Result != dmarc.TempError {
 		t.Errorf("%d observed: %+v", len(observed), observed[0])
+	}
+}
+
+// What is passed on carries what was found here, under a seal that others can check, one more with
+// each host.
+func TestForwardedMailIsSealed(t *testing.T) {
+	dns := senders(t)
+	h := newMailHouse(t, func(c *Config) { c.Verification = &Verification{Resolver: dns} })
+	h.giveKey(t, "example.org")
+	keys, err := h.store.DKIMKeys(t.Context(), "example.org")
+	h.must(err)
+	for _, k := range keys {
+		dns["txt "+k.Name()] = k.Record()
+	}
+	h.must(h.store.SetForward(t.Context(), storage.Forward{Address: "bob@example.org", Targets: []string{"me@far.example"}}))
+	for sets, message := range []string{
+		"From: a@strict.example\r\n\r\nHello\r\n",
+		sealedBy(t, "relay.example", "mx.relay.example; dmarc=pass", "From: a@strict.example\r\n\r\nHello\r\n"),
+	} {
+		h.fromOutside(t, send("a@else.example", "bob@example.org", signedFor(t, "strict.example", message)))
+		queue := h.queued(t)
+		if len(queue) != sets+1 {
+			t.Fatalf("%d queued", len(queue))
+		}
+		e := NewEvidence()
+		io.WriteString(e, h.body(t, queue[sets]))
+		a := e.Examine(t.Context(), dns, Origin{}, testClock())
+		if a.ARC.Status != arc.Pass || len(a.ARC.Domains) != sets+1 || a.ARC.Domains[sets] != "example.org" ||
+			!strings.Contains(a.ARC.Results[sets], "dmarc=pass (p=reject) header.from=strict.example") {
+			t.Errorf("%+v\n%s", a.ARC, h.body(t, queue[sets]))
+		}
+	}
+}
+
+// A report is passed to who reads it if its sender is proven, and nothing else is.
+func TestReportsArePassedOn(t *testing.T) {
+	var passed []string
+	store := newFakeStore()
+	_, addr := startServer(t, store, func(c *Config) {
+		c.Verification = &Verification{Resolver: senders(t)}
+		c.Report = func(_ context.Context, r io.Reader) {
+			text, _ := io.ReadAll(r)
+			passed = append(passed, string(text))
+		}
+	})
+	report := "From: a@here.example\r\nSubject: report  domain: example.org\r\n\r\nx\r\n"
+	good := strings.Replace(report, "  ", " ", 1)
+	for _, message := range []string{good, report, strings.Replace(good, "here.example", "none.example", 1), strings.Replace(good, "report domain", "hello", 1)} {
+		talk(t, addr, "EHLO c.example\r\nMAIL FROM:<a@here.example>\r\nRCPT TO:<alice@example.org>\r\nDATA\r\n"+message+".\r\nQUIT\r\n")
+	}
+	if len(store.delivered()) != 4 || len(passed) != 1 || passed[0] != good {
+		t.Errorf("%q", passed)
 	}
 }
 

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"trivet/spf/dkim"
+	"trivet/spf/dmarc"
 	"trivet/storage"
+	"trivet/storage/message"
 )
 
 // posting is one form of a message that is stored and sent on: the message
@@ -187,7 +189,20 @@ func (s *session) deliverAll(p *parcel, postings []posting) *reply {
 		counted = nil
 	}
 	s.answerAway(ctx, p)
+	s.passReport(ctx, p)
 	return answer(250, 2, 0, 0, "Ok: id="+s.transaction)
+}
+
+// passReport gives a report of DMARC to whoever reads those (RFC 7489 section
+// 7.2.1.1), if its own sender is proven.
+func (s *session) passReport(ctx context.Context, p *parcel) {
+	if s.server.cfg.Report == nil || p.found == nil || p.found.DMARC.Result != dmarc.Pass {
+		return
+	}
+	subject, _ := message.FindHeader(p.header, "Subject")
+	if _, is := cutFold([]byte(strings.TrimSpace(subject)), "Report Domain:"); is {
+		s.server.cfg.Report(ctx, p.read(&posting{}))
+	}
 }
 
 func (s *session) deliverOne(ctx context.Context, p *parcel, post *posting, counted *storage.Submission) *reply {

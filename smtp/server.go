@@ -93,6 +93,9 @@ type Config struct {
 	Node     string // name of this node, for traces
 	SpoolDir string // where large messages wait to be signed; empty: the system's
 
+	// Report is given what looks like a report of DMARC, and comes from where it says, after
+	// it was delivered. It may read it until it returns. nil: nobody is told.
+	Report func(ctx context.Context, message io.Reader)
 	// Verification says how to find out who sent mail from outside. nil: nobody does.
 	Verification *Verification
 

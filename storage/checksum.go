@@ -37,6 +37,7 @@ var checksumTables = [...]struct{ name, order string }{
 	{"event", "trail, id"}, {"queue_destination", "domain"}, {"queue_lease", "token"}, {"queue_message", "id"}, {"queue_recipient", "id"},
 	{"route", "domain"}, {"sts_policy", "domain"}, {"tls_result", "day, domain, policy_type, policy, result, host, address"},
 	{"trail", "id"}, {"trail_address", "address, trail"},
+	{"sender_count", "day, domain, row"}, {"dmarc_report", "id"}, {"dmarc_report_row", "report_id, n"}, {"sender_policy", "domain"},
 }
 
 // Checksum reads the whole directory and index and the users' databases, as of

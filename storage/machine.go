@@ -562,5 +562,10 @@ var appliers = map[kind]applier{
 	kindSetRoute:    apply(applySetRoute),
 	kindKeepPolicy:  apply(applyKeepPolicy),
 	kindCountTLS:    apply(applyCountTLS),
-	kindForgetTLS:   apply(applyForgetTLS),
+
+	kindCountSenders:    apply(applyCountSenders),
+	kindForgetSenders:   apply(applyForgetSenders),
+	kindAddDMARCReport:  apply(applyAddDMARCReport),
+	kindSetSenderPolicy: apply(applySetSenderPolicy),
+	kindForgetTLS:       apply(applyForgetTLS),
 }

@@ -49,6 +49,7 @@ type node struct {
 	metrics       *metrics
 	disk          *diskSpace
 	resolver      *dns.Resolver
+	senders       *senderCounter
 	certs         *certificates
 	guard         *auth.Guard
 	acme          *acme
@@ -72,6 +73,7 @@ func openNode(dir dataDir, s settings, log *slog.Logger, cluster net.Listener) (
 	n := &node{dir: dir, settings: s, log: log, now: newClock(), metrics: newMetrics(), disk: &diskSpace{path: string(dir)},
 		sqlConns: newConnQueue()}
 	n.identity = &identity{node: string(s.Node), now: n.now}
+	n.senders = &senderCounter{now: n.now}
 	if n.resolver, err = s.newResolver(); err != nil {
 		return nil, err
 	}
@@ -231,6 +233,7 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 	}
 	run.start(late)
 	run.wait.Go(func() { n.keepHouse(background) })
+	run.wait.Go(func() { n.reportSenders(background) })
 	run.wait.Go(func() { n.send(background) })
 	run.wait.Go(func() { n.keepCertificates(background) })
 	if ctx.Err() == nil && err == nil {
@@ -303,7 +306,7 @@ func (n *node) mailServices(open listeners) ([]service, error) {
 	n.mail.Store(imapServer)
 	n.shell.SetAuth(authenticator)
 	incoming := n.smtpConfig()
-	incoming.Verification = n.verification()
+	incoming.Verification, incoming.Report = n.verification(), n.keepReport
 	smtpServer := smtp.New(incoming)
 	services := append(n.submissionServices(open, authenticator), n.sqlServices(open, authenticator)...)
 	if l := open[listenIMAP]; l != nil {

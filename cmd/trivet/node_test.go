@@ -17,7 +17,7 @@ import (
 )
 
 // startNode sets a folder up and serves it in this process until stop is called or the test ends.
-func startNode(t *testing.T) (n *node, stop func()) {
+func startNode(t *testing.T, change ...func(*settings)) (n *node, stop func()) {
 	t.Helper()
 	verifier, err := auth.NewVerifier("correct horse")
 	if err != nil {
@@ -26,6 +26,9 @@ func startNode(t *testing.T) (n *node, stop func()) {
 	s := defaultSettings()
 	s.Node = "one"
 	s.Listen = listenMap{listenSMTP: "127.0.0.1:0", listenIMAP: "127.0.0.1:0", listenHTTP: "127.0.0.1:0"}
+	for _, f := range change {
+		f(&s)
+	}
 	c := &cli{dir: dataDir(filepath.Join(t.TempDir(), "data"))}
 	if err := c.dir.create(); err != nil {
 		t.Fatal(err)

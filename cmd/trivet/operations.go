@@ -85,6 +85,7 @@ func (n *node) operations() map[string]operation {
 	for _, more := range []map[string]operation{n.imapOperations(), n.dkimOperations(), n.groupOperations(), n.forwardOperations(), n.vacationOperations(), n.banOperations(), n.sqlOperations()} {
 		maps.Copy(operations, more)
 	}
+	maps.Copy(operations, n.senderOperations())
 	return operations
 }
 

@@ -152,7 +152,7 @@ func (b *BodyHash) emit(p []byte) {
 }
 
 // Sum returns the hash of the body, which has come to its end. It may be called
-// again.
+// again; the first call is not to be made while another is.
 func (b *BodyHash) Sum() []byte {
 	if b.sum != nil {
 		return b.sum
@@ -188,6 +188,13 @@ func (b *Bodies) Want(c Canonicalization, limit int64) *BodyHash {
 	h := newBodyHash(c, limit)
 	b.hashes = append(b.hashes, h)
 	return h
+}
+
+// Finish says that the body is complete. After it all sums may be asked for side by side.
+func (b *Bodies) Finish() {
+	for _, h := range b.hashes {
+		h.Sum()
+	}
 }
 
 // Write takes more of the body. It never fails.
