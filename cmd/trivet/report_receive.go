@@ -23,6 +23,8 @@ var errNoReport = errors.New("it has no report")
 
 // keepReport keeps the report that a message carries.
 func (n *node) keepReport(ctx context.Context, r io.Reader) {
+	n.senders.reading.Lock() // XML costs much more time than its octets do
+	defer n.senders.reading.Unlock()
 	report, err := reportOf(r)
 	if err == nil {
 		err = n.store.AddDMARCReport(ctx, report)

@@ -35,6 +35,8 @@ type senderCounter struct {
 	now    func() time.Time
 	mu     sync.Mutex
 	counts map[storage.SenderCount]int64
+
+	reading sync.Mutex // held while a report from outside is read: one at a time
 }
 
 // observe counts a message for the domain in whose name it came, if that wants reports.

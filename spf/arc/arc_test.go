@@ -96,13 +96,15 @@ func seal(t testing.TB, text string, key dkim.PrivateKey, chain Status) (string,
 }
 
 // chained passes a message on n times.
-func chained(t testing.TB, n int, r dkim.Resolver, algorithms ...dkim.Algorithm) string {
+func chained(t testing.TB, n int, algorithms ...dkim.Algorithm) string {
 	t.Helper()
 	text := message
 	for i := range n {
-		algorithm := algorithms[i%len(algorithms)]
-		var err error
-		if text, err = seal(t, "Received: by s"+fmt.Sprint(i)+"\r\n"+text, sealer(algorithm, i+1), verify(t, text, r).Status); err != nil {
+		algorithm, status, err := algorithms[i%len(algorithms)], Pass, error(nil)
+		if i == 0 {
+			status = None
+		}
+		if text, err = seal(t, "Received: by s"+fmt.Sprint(i)+"\r\n"+text, sealer(algorithm, i+1), status); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -115,7 +117,7 @@ func TestChain(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	for _, n := range []int{1, 2, 3, 10, MaxSets} {
-		text := chained(t, n, dns, dkim.Ed25519, dkim.RSA)
+		text := chained(t, n, dkim.Ed25519, dkim.RSA)
 		v := verify(t, text, dns)
 		if v.Status != Pass || len(v.Domains) != n || v.Domains[n-1] != fmt.Sprintf("s%d.example", n) ||
 			v.Results[0] != "mx.example; spf=pass smtp.mailfrom=ann@example.org;\r\n\tdkim=none" {
@@ -131,7 +133,7 @@ func TestChain(t *testing.T) {
 
 func TestBrokenChains(t *testing.T) {
 	dns := zone(t)
-	text := chained(t, 3, dns, dkim.Ed25519, dkim.RSA)
+	text := chained(t, 3, dkim.Ed25519, dkim.RSA)
 	without := func(field string, i int) string {
 		h, body, _ := strings.Cut(text, "\r\n\r\n")
 		var out strings.Builder
@@ -181,7 +183,7 @@ func TestBrokenChains(t *testing.T) {
 }
 
 func TestTooManySets(t *testing.T) {
-	text := chained(t, 1, zone(t), dkim.Ed25519)
+	text := chained(t, 1, dkim.Ed25519)
 	for range MaxSets {
 		text = "ARC-Seal: i=1; cv=none\r\nARC-Message-Signature: i=1\r\nARC-Authentication-Results: i=1; x\r\n" + text
 	}
@@ -193,7 +195,7 @@ func TestTooManySets(t *testing.T) {
 // A broken chain is sealed once as broken, by a set that verifies by itself, and then no more.
 func TestSealingABrokenChain(t *testing.T) {
 	dns := zone(t)
-	text := strings.Replace(chained(t, 2, dns, dkim.Ed25519), "Subject: Hello", "Subject: Bye", 1)
+	text := strings.Replace(chained(t, 2, dkim.Ed25519), "Subject: Hello", "Subject: Bye", 1)
 	sealed, err := seal(t, text, sealer(dkim.Ed25519, 3), verify(t, text, dns).Status)
 	if err != nil || !strings.Contains(sealed, "cv=fail") {
 		t.Fatalf("%v\n%s", err, sealed)
@@ -344,7 +346,7 @@ func TestWeVerifyDkimpys(t *testing.T) {
 
 func FuzzVerify(f *testing.F) {
 	dns := zone(f, dkim.Ed25519)
-	f.Add([]byte(chained(f, 2, dns, dkim.Ed25519)))
+	f.Add([]byte(chained(f, 2, dkim.Ed25519)))
 	f.Add([]byte("ARC-Seal: i=1; cv=none\nARC-Message-Signature: i=1\nARC-Authentication-Results: i=1; x\n\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		v := verify(t, string(text), dns)

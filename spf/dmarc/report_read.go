@@ -17,7 +17,7 @@ import (
 // Limits of a report from outside.
 const (
 	MaxReportBytes = 10 << 20 // as it comes, compressed or not
-	maxReportXML   = 20 << 20 // unpacked
+	maxReportXML   = 16 << 20 // unpacked
 	MaxReportRows  = 10_000   // more are not read
 	maxReportText  = 253      // octets of a text that is kept
 	maxReportLists = 10       // results and reasons of a row that are kept
