@@ -61,10 +61,11 @@ func zipped(t testing.TB, name, text string) []byte {
 	var b bytes.Buffer
 	w := zip.NewWriter(&b)
 	f, err := w.Create(name)
-	if err == nil {
-		_, err = f.Write([]byte(text))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err = w.Close(); err != nil {
+	f.Write([]byte(text))
+	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
