@@ -175,14 +175,22 @@ func (n *node) keepMembership(ctx context.Context) {
 		case <-tick.C:
 		}
 		wait := membershipSettled
-		look, cancel := context.WithTimeout(ctx, membershipTimeout)
-		if err := n.settle(look); err != nil {
+		if !n.settleOnce(ctx) {
 			wait = membershipUnsettled
-			n.log.Debug("not settled in the cluster yet", "error", err)
 		}
-		cancel()
 		tick.Reset(wait)
 	}
+}
+
+// settleOnce does one round of keepMembership, and says whether everything is as it should be.
+func (n *node) settleOnce(ctx context.Context) bool {
+	look, cancel := context.WithTimeout(ctx, membershipTimeout)
+	defer cancel()
+	if err := n.settle(look); err != nil {
+		n.log.Debug("not settled in the cluster yet", "error", err)
+		return false
+	}
+	return true
 }
 
 // settle does one round of keepMembership; nil: everything is as it should be.

@@ -218,14 +218,14 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 	run.start(early)
 	background, stop := context.WithCancel(ctx)
 	defer stop()
-	run.wait.Go(func() { n.keepMembership(background) })
 	run.wait.Go(func() { n.certs.keep(background) })
 	n.guard = auth.NewGuard(n.store, n.guardConfig())
 	run.wait.Go(func() { n.guard.Run(background) })
 	n.waitForMail(ctx)
-	if err := n.raiseLevel(ctx); err != nil { // keepMembership tries it again
-		n.log.Info("not everything of this release can be used yet", "reason", err)
+	if ctx.Err() == nil {
+		n.settleOnce(ctx) // so that a node that says it is ready has written what it has to say
 	}
+	run.wait.Go(func() { n.keepMembership(background) })
 	late, err := n.mailServices(open)
 	if err != nil {
 		n.log.Error("mail is not served", "error", err)
