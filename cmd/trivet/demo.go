@@ -152,7 +152,7 @@ func (d demonstration) commands(dir dataDir) []string {
 		try = append(try, fmt.Sprintf("swaks --server %s --from you@example.org --to %s --header 'Subject: Hello' --body 'It works.'", smtp, ann.Address))
 	}
 	if submission, ok := d.Listen[listenSubmission]; ok {
-		try = append(try, fmt.Sprintf("swaks --server %s --auth PLAIN --auth-user %s --auth-password %s --from %[2]s --to %s --header 'Subject: From a user'", submission, bob.Address, bob.Password, ann.Address))
+		try = append(try, fmt.Sprintf("swaks --server %s --auth PLAIN --auth-user %s --auth-password %s --from %[2]s --to %[4]s --header 'Subject: From a user'", submission, bob.Address, bob.Password, ann.Address))
 	}
 	if imap, ok := d.Listen[listenIMAP]; ok {
 		try = append(try,
