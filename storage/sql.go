@@ -125,7 +125,6 @@ type sqlRoom struct {
 	open   map[int64]*sqlHost
 
 	barrier func(ctx context.Context) error
-	remote  func(ctx context.Context, id int64, job database.Job) (database.JobResult, bool, error)
 }
 
 // sqlHost is the [database.Host] of one database.
@@ -141,11 +140,6 @@ type sqlHost struct {
 // SetSQLBarrier says how a session waits until this node has all that was
 // acknowledged before; without it, linearizable reads are refused.
 func (s *Store) SetSQLBarrier(f func(ctx context.Context) error) { s.sql.barrier = f }
-
-// SetSQLRemote says how another node is asked to run a job, when it should.
-func (s *Store) SetSQLRemote(f func(ctx context.Context, id int64, job database.Job) (database.JobResult, bool, error)) {
-	s.sql.remote = f
-}
 
 // database returns the sessions' side of a database.
 func (s *Store) database(id int64) *sqlHost {
@@ -177,15 +171,6 @@ func (s *Store) closeDatabases() {
 	for _, h := range open {
 		h.Close()
 	}
-}
-
-// Remote implements [database.Host].
-func (h *sqlHost) Remote(ctx context.Context, job database.Job) (database.JobResult, bool, error) {
-	if h.store.sql.remote == nil {
-		return database.JobResult{}, false, nil
-	}
-	result, done, err := h.store.sql.remote(ctx, h.id, job)
-	return result, done, SQLErrorOf(err)
 }
 
 // QuotaPages implements [database.Host].
@@ -252,11 +237,6 @@ func (h *sqlHost) sendParts(ctx context.Context, change *changeDatabase, effect 
 	}
 	wait.Wait()
 	return first
-}
-
-// RunSQLJob runs a job of a session on another node.
-func (s *Store) RunSQLJob(ctx context.Context, id int64, job database.Job) (database.JobResult, error) {
-	return s.database(id).DoHere(ctx, job)
 }
 
 // sqlStates map the kinds of this package's errors to SQLSTATEs.

@@ -90,7 +90,6 @@ func (c *cli) demo(ctx context.Context, s settings, keep, fallback bool) error {
 		return err
 	}
 	log := newLogger(c.err, s)
-	warnUnserved(log, s.Listen)
 	return c.serve(ctx, s, log, fallback, func(n *node) error {
 		if err := n.addDemoAccount(ctx, accounts[1]); err != nil {
 			return err
@@ -174,7 +173,7 @@ func (d demonstration) text(w io.Writer) {
 	if len(d.Nodes) > 0 {
 		d.nodesText(w)
 	}
-	for _, name := range served {
+	for _, name := range listenNames {
 		if len(d.Nodes) > 0 {
 			break // each has its own
 		}

@@ -337,7 +337,7 @@ func (n *node) port(name string) int {
 		address = l.Addr().String()
 	}
 	_, text, err := net.SplitHostPort(address)
-	if err != nil || !slices.Contains(served[:], name) {
+	if err != nil || !slices.Contains(listenNames[:], name) {
 		return 0
 	}
 	port, _ := strconv.Atoi(text) // add has checked it

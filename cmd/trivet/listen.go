@@ -28,9 +28,6 @@ const (
 // listenNames are all names of the command line contract.
 var listenNames = [...]string{listenSMTP, listenSubmission, listenSubmissions, listenIMAP, listenIMAPS, listenHTTP, listenHTTPS, listenSQL, listenCluster}
 
-// served are the names behind which this release has a server.
-var served = [...]string{listenSMTP, listenSubmission, listenSubmissions, listenIMAP, listenIMAPS, listenHTTP, listenHTTPS, listenSQL, listenCluster}
-
 // listenMap is what --listen says: an address by name. A name left out is not opened.
 type listenMap map[string]string
 
@@ -79,11 +76,6 @@ func (m listenMap) String() string {
 // Type implements pflag.Value.
 func (*listenMap) Type() string { return "name=ADDR,..." }
 
-// unserved returns the names in m that this release has no server for.
-func (m listenMap) unserved() []string {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(m)), func(name string) bool { return slices.Contains(served[:], name) })
-}
-
 // listeners are the open ones, by name.
 type listeners map[string]net.Listener
 
@@ -91,7 +83,7 @@ type listeners map[string]net.Listener
 // port that is taken is replaced by a free one.
 func (m listenMap) open(fallback bool) (listeners, error) {
 	opened := listeners{}
-	for _, name := range served {
+	for _, name := range listenNames {
 		address, wanted := m[name]
 		if !wanted {
 			continue

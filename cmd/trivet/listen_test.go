@@ -42,13 +42,6 @@ func TestListenMap(t *testing.T) {
 	}
 }
 
-func TestUnserved(t *testing.T) {
-	m := listenMap{"smtp": ":25", "sql": ":5432", "cluster": ":7000", "of a later release": ":1"}
-	if got := m.unserved(); !slices.Equal(got, []string{"of a later release"}) {
-		t.Errorf("unserved %v", got)
-	}
-}
-
 func TestOpenAllOrNone(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

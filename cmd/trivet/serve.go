@@ -25,21 +25,12 @@ func (c *cli) serveCommand() *cobra.Command {
 			return err
 		}
 		log := newLogger(c.err, s)
-		warnUnserved(log, s.Listen)
 		if remove := os.Getenv(demoNodeVariable); remove != "" {
 			return c.serveDemoNode(cmd.Context(), s, remove)
 		}
 		return c.serve(cmd.Context(), s, log, false, func(*node) error { return nil })
 	}
 	return cmd
-}
-
-// warnUnserved says which listeners are not opened. They are no error, so that
-// one command line does for releases that have them and releases that do not.
-func warnUnserved(log *slog.Logger, wanted listenMap) {
-	for _, name := range wanted.unserved() {
-		log.Warn("listener is not opened: this release has no server for it", "listener", name)
-	}
 }
 
 // impatience is how long after a signal to stop another one ends the process

@@ -43,14 +43,6 @@ const (
 // Do runs a job, together with those of others: each has a savepoint, and all of
 // them one entry in the log.
 func (d *Database) Do(ctx context.Context, in Job) (JobResult, error) {
-	if result, done, err := d.host.Remote(ctx, in); done || err != nil {
-		return result, err
-	}
-	return d.DoHere(ctx, in)
-}
-
-// DoHere is Do on this node, whoever leads.
-func (d *Database) DoHere(ctx context.Context, in Job) (JobResult, error) {
 	j := &job{Job: in, ctx: ctx, done: make(chan struct{})}
 	if err := d.enqueue(j); err != nil {
 		return JobResult{}, err

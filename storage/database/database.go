@@ -16,8 +16,6 @@ type Host interface {
 	// version by now, and nothing was changed. Other errors are [*Error]s. It is
 	// called from any goroutine.
 	Propose(ctx context.Context, base uint64, effect []byte) error
-	// Remote has another node run a job when that one should, or returns false.
-	Remote(ctx context.Context, job Job) (JobResult, bool, error)
 	// QuotaPages is the most pages the database may have; 0: no limit.
 	QuotaPages() int64
 }

@@ -34,9 +34,6 @@ func (r *replica) Propose(_ context.Context, base uint64, effect []byte) error {
 	return nil
 }
 
-func (r *replica) Remote(context.Context, Job) (JobResult, bool, error) {
-	return JobResult{}, false, nil
-}
 func (r *replica) QuotaPages() int64 { return r.quota }
 
 type fixture struct {
