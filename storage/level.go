@@ -23,7 +23,7 @@ import (
 //   - A step of the schema only adds tables, columns with a constant default and
 //     indexes. What has to be worked out from the rows that are there is done in
 //     levelSteps, at the same command on every node.
-const Level = 2
+const Level = 3
 
 // firstLevel is that of a state which was never raised.
 const firstLevel = 1
@@ -65,8 +65,14 @@ func levelOf(k kind, layout uint8) int {
 		k >= kindCreateDomain && k <= kindRemoveAlias, k >= kindCreateMailbox && k <= kindSubscribe,
 		k >= kindPutPart && k <= kindExpunge, k >= kindForget && k <= kindRollPack, k >= kindSetSetting && k <= kindAudit:
 		return firstLevel
+	case k >= kindClaimRecent && k <= kindAnnotate, k == kindAppendAll, k == kindForgetOld,
+		k >= kindDispatch && k <= kindForgetTLS, k >= kindAddAppPassword && k <= kindRememberLogins,
+		k >= kindCreateDatabase && k <= kindRemoveToken, k >= kindChangeDatabase && k <= kindDropParts,
+		k >= kindCreateWebSession && k <= kindEndWebSessions, k >= kindPutCertificateFile && k <= kindUnlockCertificates,
+		k >= kindCountSenders && k <= kindSetSenderPolicy:
+		return 2
 	}
-	return 2
+	return Level
 }
 
 // Level returns the level of the state.

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -16,12 +17,14 @@ func withLevel(t *testing.T, f *fixture, level int) {
 // TestLevels holds the numbers of the first release, which are part of the log's format.
 func TestLevels(t *testing.T) {
 	first := []kind{1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 38, 48, 49, 50, 64, 65, 66, 67, 68}
+	second := []kind{20, 21, 22, 39, 69, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 96, 97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110,
+		128, 129, 130, 131, 132, 133, 134, 135, 144, 145, 146, 160, 161, 162, 176, 177, 178, 179, 184, 185, 186, 187}
 	for k := range kind(256) {
-		want := 2
-		for _, f := range first {
-			if k == f {
-				want = 1
-			}
+		want := 3
+		if slices.Contains(first, k) {
+			want = 1
+		} else if slices.Contains(second, k) {
+			want = 2
 		}
 		if got := levelOf(k, 1); got != want {
 			t.Errorf("kind %d is of level %d, want %d", k, got, want)

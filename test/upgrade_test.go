@@ -10,10 +10,13 @@ import (
 	"time"
 )
 
-// upgradeFrom is the commit whose nodes are upgraded: the last one of the first
-// feature level. Where history does not reach back to it, it is the commit
-// before this one.
-const upgradeFrom = "29aef45"
+// upgradeFrom is the commit whose nodes are upgraded: the last one of feature
+// level 2. Where history does not reach back to it, it is the commit before
+// this one.
+const upgradeFrom = "658cc43"
+
+// newestLevel is storage.Level.
+const newestLevel = 3
 
 // TestRollingUpgrade replaces the binary of three nodes, one after the other,
 // while mail comes in at all of them. Nothing is lost, and what only the new
@@ -24,6 +27,12 @@ func TestRollingUpgrade(t *testing.T) {
 	}
 	old := buildEarlier(t)
 	c := startCluster(t, 3, clusterOptions{binary: old}, "ann", "bob")
+	before := 0
+	c.nodes[0].wait("at the level of the old release", func() bool {
+		s, err := c.nodes[0].status()
+		before = s.Level
+		return err == nil && before >= 2
+	})
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	sent := &outbox{}
@@ -40,8 +49,8 @@ func TestRollingUpgrade(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if i < 2 && c.nodes[0].earlier(t) && s.Level != 1 {
-			t.Errorf("with %d of 3 nodes upgraded the level is %d", i+1, s.Level)
+		if i < 2 && s.Level != before {
+			t.Errorf("with %d of 3 nodes upgraded the level went from %d to %d", i+1, before, s.Level)
 		}
 	}
 	close(stop)
@@ -49,7 +58,7 @@ func TestRollingUpgrade(t *testing.T) {
 	for _, n := range c.nodes {
 		n.wait("at the newest level", func() bool {
 			s, err := n.status()
-			return err == nil && s.Level == 2
+			return err == nil && s.Level == newestLevel
 		})
 	}
 	c.settle()
@@ -63,15 +72,6 @@ func TestRollingUpgrade(t *testing.T) {
 	if len(mails) == 0 {
 		t.Error("no mail came in")
 	}
-}
-
-// earlier reports whether a node's release says nothing of levels.
-func (n *node) earlier(t *testing.T) bool {
-	s, err := n.status()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.Level == 0
 }
 
 // buildEarlier builds the binary of an earlier commit, or skips the test.
