@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 
@@ -82,7 +83,7 @@ func (s *Store) runIndex() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.index.Run(ctx, indexSource{s})
+		s.index.Run(ctx, &indexSource{s: s})
 	}()
 	<-s.stop
 	cancel()
@@ -90,11 +91,27 @@ func (s *Store) runIndex() {
 }
 
 // indexSource gives the index the messages of the state.
-type indexSource struct{ s *Store }
+type indexSource struct {
+	s     *Store
+	asked time.Time // when Busy was last asked
+	then  uint64    // what was applied by then
+}
+
+// busyRate is how many commands a second make the index wait. Bringing 10,000 messages into it takes a second of a core,
+// which mail that is just coming in can use better.
+const busyRate = 200
+
+// Busy implements [search.Source].
+func (src *indexSource) Busy() bool {
+	now, applied := time.Now(), src.s.machine.Applied()
+	rate := float64(int64(applied-src.then)) / now.Sub(src.asked).Seconds()
+	src.asked, src.then = now, applied
+	return rate > busyRate
+}
 
 // After implements [search.Source]. Message ids grow with the log. When the greatest is below what was indexed, the state was
 // put back, unless what was indexed last has been collected since: then the index is built again for nothing, once.
-func (src indexSource) After(ctx context.Context, id int64, limit int) ([]int64, error) {
+func (src *indexSource) After(ctx context.Context, id int64, limit int) ([]int64, error) {
 	var ids []int64
 	var last uint64
 	err := src.s.with(ctx, func(c *conn) error {
@@ -114,7 +131,7 @@ func (src indexSource) After(ctx context.Context, id int64, limit int) ([]int64,
 }
 
 // Read implements [search.Source]: all that a search of the message's text may look at.
-func (src indexSource) Read(ctx context.Context, id int64, add search.Adder) error {
+func (src *indexSource) Read(ctx context.Context, id int64, add search.Adder) error {
 	var envelope, structure []byte
 	err := src.s.with(ctx, func(c *conn) error {
 		_, err := c.row("SELECT envelope, structure FROM message WHERE id = ?", func(st *sqlite.Stmt) {
@@ -140,7 +157,7 @@ func (src indexSource) Read(ctx context.Context, id int64, add search.Adder) err
 	return nil
 }
 
-func (src indexSource) read(ctx context.Context, id int64, envelope, structure []byte, add search.Adder) error {
+func (src *indexSource) read(ctx context.Context, id int64, envelope, structure []byte, add search.Adder) error {
 	e, err := message.ParseEnvelope(envelope)
 	if err != nil {
 		return err

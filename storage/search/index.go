@@ -21,6 +21,8 @@ type Source interface {
 	// Read hands the text of a message to an Adder. A message that is gone has none; one whose text cannot be
 	// read calls Any. An error ends the round, and the message is tried again.
 	Read(ctx context.Context, id int64, add Adder) error
+	// Busy says that so much is being changed that the index had better wait.
+	Busy() bool
 }
 
 // ErrOther is what a [Source] says when ids do not mean the messages that were indexed: it was put back, or is another one.
@@ -50,7 +52,8 @@ type Index struct {
 
 // New returns an index in a folder, which is made if need be. Nothing is in it until Run has opened it.
 //
-// settle is how long a new message may wait for others before a segment is written; 0: [DefaultSettle].
+// settle is how long a new message may wait for others before a segment is written, and how long the index waits
+// for a busy source to calm down; 0: [DefaultSettle].
 func New(dir string, settle time.Duration, log *slog.Logger) *Index {
 	if settle == 0 {
 		settle = DefaultSettle
@@ -138,6 +141,7 @@ func (x *Index) Run(ctx context.Context, src Source) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
+		began := time.Now()
 		err := r.run(ctx)
 		if errors.Is(err, ErrOther) {
 			x.reset()
@@ -148,10 +152,12 @@ func (x *Index) Run(ctx context.Context, src Source) {
 			x.log.Warn("the search index waits; searches read the messages", "error", err)
 			r.abandon()
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+		for wait := true; wait; wait = src.Busy() && time.Since(began) < x.settle {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
 		}
 	}
 }

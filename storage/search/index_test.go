@@ -10,7 +10,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"trivet/storage/message"
@@ -18,21 +21,27 @@ import (
 
 // shelf is a source of texts.
 type shelf struct {
+	mu      sync.Mutex
 	ids     []int64
 	texts   map[int64]string
 	subject map[int64]string
 	fail    int64 // this one cannot be read
 	other   bool
+	busy    atomic.Bool
 }
 
 func newShelf() *shelf { return &shelf{texts: map[int64]string{}, subject: map[int64]string{}} }
 
 func (s *shelf) put(id int64, subject, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.ids = append(s.ids, id)
 	s.texts[id], s.subject[id] = text, subject
 }
 
 func (s *shelf) After(_ context.Context, id int64, limit int) ([]int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.other {
 		s.other = false
 		return nil, ErrOther
@@ -47,6 +56,8 @@ func (s *shelf) After(_ context.Context, id int64, limit int) ([]int64, error) {
 }
 
 func (s *shelf) Read(_ context.Context, id int64, add Adder) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if id == s.fail {
 		return errors.New("cannot be read")
 	}
@@ -57,6 +68,8 @@ func (s *shelf) Read(_ context.Context, id int64, add Adder) error {
 	}
 	return add.Reader(Text, strings.NewReader(s.texts[id]))
 }
+
+func (s *shelf) Busy() bool { return s.busy.Load() }
 
 func newIndex(t *testing.T, dir string) *Index {
 	t.Helper()
@@ -230,6 +243,38 @@ func TestRunGoesOnAfterFailures(t *testing.T) {
 	if ids, mark, _ := x.Search(Query{Needle: "first"}); mark != 2 || len(ids) != 1 {
 		t.Fatalf("%v up to %d", ids, mark)
 	}
+}
+
+// TestWaitsForABusySource until it calms down, and no longer than settle.
+func TestWaitsForABusySource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShelf()
+		s.put(1, "", "before Run")
+		x := New(t.TempDir(), 10*time.Second, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		s.busy.Store(true)
+		go func() { defer close(done); x.Run(ctx, s) }()
+		mark := func(after time.Duration, want int64) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if got := x.Mark(); got != want {
+				t.Errorf("indexed up to %d, want %d", got, want)
+			}
+		}
+		mark(500*time.Millisecond, 0) // read in the first round; others may come
+		for id := range int64(settle) {
+			s.put(id+2, "", "enough for a segment")
+		}
+		mark(9*time.Second, 0)
+		mark(2*time.Second, settle+1) // busy as ever
+		s.put(settle+2, "", "in a quiet time")
+		s.busy.Store(false)
+		mark(12*time.Second, settle+2)
+		cancel()
+		<-done
+	})
 }
 
 // TestOtherStateIsIndexedAnew: ids that begin again mean other messages.
