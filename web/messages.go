@@ -4,6 +4,8 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"io/fs"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,19 +17,27 @@ var messageFiles embed.FS
 // languages are those that there is a catalogue of; the first is what is shown to whoever reads none of them.
 var languages = [...]string{"en", "de"}
 
-// catalogues reads the catalogues, once.
+// catalogues reads the catalogues, once. A language has one file for the shell and one for each room: messages/LANGUAGE.json,
+// messages/ROOM.LANGUAGE.json.
 var catalogues = sync.OnceValue(func() map[string]map[string]string {
 	all := map[string]map[string]string{}
 	for _, language := range languages {
-		texts := map[string]string{}
-		data, err := messageFiles.ReadFile("messages/" + language + ".json")
-		if err == nil {
-			err = json.Unmarshal(data, &texts)
+		all[language] = map[string]string{}
+	}
+	err := fs.WalkDir(messageFiles, "messages", func(name string, file fs.DirEntry, err error) error {
+		if err != nil || file.IsDir() {
+			return err
 		}
+		data, err := messageFiles.ReadFile(name)
 		if err != nil {
-			texts["error"] = err.Error() // TestCatalogues finds it: the files are part of the program
+			return err
 		}
-		all[language] = texts
+		parts := strings.Split(path.Base(name), ".")
+		texts := all[parts[len(parts)-2]]
+		return json.Unmarshal(data, &texts) // adds to what is there
+	})
+	if err != nil {
+		all[languages[0]]["error"] = err.Error() // TestCatalogues finds it: the files are part of the program
 	}
 	return all
 })

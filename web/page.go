@@ -51,9 +51,6 @@ type sight struct {
 	shell *Shell
 }
 
-// T is a text in the visitor's language.
-func (s sight) T(key string, args ...any) string { return translate(s.Language, key, args...) }
-
 // Title is that of the page.
 func (s sight) Title() string { return s.T(s.View.Title) }
 

@@ -75,6 +75,9 @@ func (v *Visit) May(r Role) bool {
 	return v.LoggedIn() && v.Account.Admin
 }
 
+// T is a text of the catalogues in the visitor's language.
+func (v *Visit) T(key string, args ...any) string { return translate(v.Language, key, args...) }
+
 // Handler answers a request. Its error is shown as a page: one of storage by its
 // kind, any other as an internal one, which is logged. It has written nothing then.
 type Handler func(w http.ResponseWriter, r *http.Request, v *Visit) error

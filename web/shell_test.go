@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -458,10 +457,9 @@ func TestCatalogues(t *testing.T) {
 	}
 	verbs := regexp.MustCompile(`%[a-z]`)
 	for _, language := range languages {
-		var texts map[string]string
-		data, err := messageFiles.ReadFile("messages/" + language + ".json")
-		if err != nil || json.Unmarshal(data, &texts) != nil || len(texts) != len(english) {
-			t.Errorf("%s: %d texts, %v", language, len(texts), err)
+		texts := catalogues()[language]
+		if len(texts) != len(english) || texts["error"] != "" {
+			t.Errorf("%s: %d texts, not %d: %s", language, len(texts), len(english), texts["error"])
 		}
 		for key, text := range english {
 			if got := strings.Join(verbs.FindAllString(texts[key], -1), ""); texts[key] == "" || got != strings.Join(verbs.FindAllString(text, -1), "") {
