@@ -36,7 +36,8 @@ const hashLength = 8
 
 func newAssets() *assets { return &assets{names: map[string]string{}, files: map[string]asset{}} }
 
-// add serves the files of a folder. A name that is there already is an error.
+// add serves the files of a folder. A name that is there already is an error. In
+// scripts, "asset:NAME" is replaced by where the asset of that name is, which must be there before.
 func (a *assets) add(files fs.FS, folder string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -52,6 +53,9 @@ func (a *assets) add(files fs.FS, folder string) error {
 		if _, twice := a.names[short]; twice {
 			return fmt.Errorf("asset %s is there twice", short)
 		}
+		if data, err = a.linked(short, data); err != nil {
+			return err
+		}
 		sum := sha256.Sum256(data)
 		extension := path.Ext(short)
 		served := strings.TrimSuffix(short, extension) + "." + hex.EncodeToString(sum[:hashLength]) + extension
@@ -59,6 +63,29 @@ func (a *assets) add(files fs.FS, folder string) error {
 		a.files[served] = asset{kind: mime.TypeByExtension(extension), plain: data, zipped: zipped(data)}
 		return nil
 	})
+}
+
+// importMark is what a module writes in front of the name of another.
+const importMark = ` from "asset:`
+
+// linked is a script with the addresses of those that it imports.
+func (a *assets) linked(name string, data []byte) ([]byte, error) {
+	if path.Ext(name) != ".js" {
+		return data, nil
+	}
+	text := string(data)
+	for {
+		before, rest, found := strings.Cut(text, importMark)
+		if !found {
+			return []byte(text), nil
+		}
+		other, rest, _ := strings.Cut(rest, `"`)
+		served, ok := a.names[other]
+		if !ok {
+			return nil, fmt.Errorf("%s imports %q, which is not there", name, other)
+		}
+		text = before + ` from "` + assetPath + served + `"` + rest
+	}
 }
 
 // zipped is data under gzip, or nil if that saves nothing.

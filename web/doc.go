@@ -12,7 +12,8 @@
 // in the replicated state, so that any node serves any browser; logging in through
 // package auth; a policy that allows nothing inline and nothing from elsewhere;
 // refusing what other sites' pages send; assets under hashed names; the languages of the
-// catalogues in messages/; errors as pages. All of it works without script.
+// catalogues in messages/; errors as pages; streams of events ([Shell.MountEvents]). All of it works without
+// script, and is livelier with it. DESIGN.md has the conventions: parts, components, tokens, modules, texts.
 //
 //	shell.AddNav(web.NavItem{Path: "/mail", Label: "mail.title", Role: web.User})
 //	page, err := shell.Page(templates, "templates/list.html") // defines "content"

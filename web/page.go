@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"net/http"
 	"strings"
+	"time"
 
 	"trivet/storage"
 )
@@ -40,6 +41,12 @@ type View struct {
 	Data   any
 	Status int  // 0: 200
 	Narrow bool // a form or a text: not over the whole width
+	// App: the page is an application that fills the window. Its template defines
+	// "app", with the <main id="content"> and what is in it, instead of "content";
+	// its side bar has the id "side" and the attribute popover.
+	App     bool
+	Styles  []string // further style sheets, by the names of their assets
+	Modules []string // scripts, by the names of their assets
 }
 
 // sight is what templates see: .Visit, .Data, and the methods.
@@ -128,7 +135,7 @@ func (s *Shell) fail(w http.ResponseWriter, r *http.Request, v *Visit, err error
 		s.log.Error("web page failed", "path", r.URL.Path, "error", err)
 	}
 	if v == nil {
-		v = &Visit{Language: languageOf("")}
+		v = &Visit{Language: languageOf(""), Zone: time.Local}
 	}
 	text := texts[status]
 	if text == "" {

@@ -102,6 +102,9 @@ func NewServer(cfg Config) (*Server, error) {
 		TLSConfig:         cfg.TLS,
 	}
 	s.http.RegisterOnShutdown(s.dropSilent)
+	if s.shell != nil {
+		s.http.RegisterOnShutdown(sync.OnceFunc(func() { close(s.shell.closing) }))
+	}
 	return s, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -29,6 +30,7 @@ const (
 	sessionCookie      = "__Host-trivet-session"
 	plainSessionCookie = "trivet-session"
 	themeCookie        = "trivet-theme"
+	zoneCookie         = "trivet-zone" // set by app.js
 )
 
 func cookieName(r *http.Request) string {
@@ -40,7 +42,7 @@ func cookieName(r *http.Request) string {
 
 // visit finds out who makes a request.
 func (s *Shell) visit(r *http.Request) (*Visit, error) {
-	v := &Visit{Language: languageOf(r.Header.Get("Accept-Language"))}
+	v := &Visit{Language: languageOf(r.Header.Get("Accept-Language")), Zone: zoneOf(r)}
 	if c, err := r.Cookie(themeCookie); err == nil && (c.Value == "light" || c.Value == "dark") {
 		v.Theme = c.Value
 	}
@@ -73,6 +75,26 @@ func (s *Shell) visit(r *http.Request) (*Visit, error) {
 		}
 	}
 	return v, nil
+}
+
+// maxZone is the longest name of a time zone, in octets.
+const maxZone = 64
+
+// zoneOf is the time zone that the browser told, else that of the node.
+func zoneOf(r *http.Request) *time.Location {
+	c, err := r.Cookie(zoneCookie)
+	if err != nil || len(c.Value) > maxZone {
+		return time.Local
+	}
+	name, err := url.QueryUnescape(c.Value)
+	if err != nil {
+		return time.Local
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return time.Local
+	}
+	return zone
 }
 
 // loginForm is what the login page shows.

@@ -45,6 +45,9 @@ const (
 type Access struct {
 	Role Role
 	Body int64 // octets of a request; 0: DefaultBody
+	// Time is how long a request may take to come in; 0: ReadTimeout. What may
+	// bring large files needs more.
+	Time time.Duration
 }
 
 // DefaultBody is what a form may have, in octets.
@@ -56,6 +59,7 @@ type Visit struct {
 	Session  storage.WebSession
 	Language string
 	Theme    string // light, dark, or empty: as the system has it
+	Zone     *time.Location
 	Problem  string // why changes are refused at the moment; empty: they are not
 
 	secret [sha256.Size]byte // hash of the session's secret
@@ -78,6 +82,14 @@ func (v *Visit) May(r Role) bool {
 // T is a text of the catalogues in the visitor's language.
 func (v *Visit) T(key string, args ...any) string { return translate(v.Language, key, args...) }
 
+// N is a text that counts: that of key, or of key with ".one" for one.
+func (v *Visit) N(key string, n int) string {
+	if n == 1 {
+		key += ".one"
+	}
+	return v.T(key, n)
+}
+
 // Handler answers a request. Its error is shown as a page: one of storage by its
 // kind, any other as an internal one, which is logged. It has written nothing then.
 type Handler func(w http.ResponseWriter, r *http.Request, v *Visit) error
@@ -96,6 +108,9 @@ type Shell struct {
 	auth   atomic.Pointer[Authenticator]
 	pages  pages
 	now    func() time.Time
+
+	closing chan struct{} // closed when the server stops: streams end
+	streams atomic.Int64
 }
 
 // NavItem leads to a room of the web.
@@ -108,13 +123,13 @@ type NavItem struct {
 // newShell makes the shell with the pages it has by itself. Nobody can log in
 // before SetAuth.
 func newShell(cfg Config, mux *http.ServeMux) (*Shell, error) {
-	s := &Shell{log: cfg.Logger, store: cfg.Store, ready: cfg.Ready, host: cfg.Host, mux: mux, assets: newAssets(), now: time.Now}
+	s := &Shell{log: cfg.Logger, store: cfg.Store, ready: cfg.Ready, host: cfg.Host, mux: mux, assets: newAssets(), now: time.Now, closing: make(chan struct{})}
 	s.nav.Store(&[]NavItem{})
 	if err := s.assets.add(ownAssets, "assets"); err != nil {
 		return nil, err
 	}
 	var err error
-	if s.layout, err = template.New("layout.html").Funcs(template.FuncMap{"asset": s.assets.url}).ParseFS(ownTemplates, "templates/layout.html"); err != nil {
+	if s.layout, err = template.New("layout.html").Funcs(template.FuncMap{"asset": s.assets.url, "sign": s.sign}).ParseFS(ownTemplates, "templates/layout.html"); err != nil {
 		return nil, err
 	}
 	if s.pages, err = s.ownPages(); err != nil {
@@ -149,6 +164,12 @@ func (s *Shell) AddNav(items ...NavItem) {
 // hash; templates get them by {{asset "NAME"}}.
 func (s *Shell) AddAssets(files fs.FS, folder string) error { return s.assets.add(files, folder) }
 
+// sign is one of the drawings in icons.svg, which says nothing to who cannot see it.
+func (s *Shell) sign(name string) (template.HTML, error) {
+	file, err := s.assets.url("icons.svg")
+	return template.HTML(`<svg class="sign" aria-hidden="true"><use href="` + file + "#" + template.HTMLEscapeString(name) + `"/></svg>`), err
+}
+
 // Page parses templates that define "content", within the layout.
 func (s *Shell) Page(files fs.FS, names ...string) (*template.Template, error) {
 	t, err := s.layout.Clone()
@@ -157,6 +178,9 @@ func (s *Shell) Page(files fs.FS, names ...string) (*template.Template, error) {
 	}
 	return t.ParseFS(files, names...)
 }
+
+// ErrNotFound is what a handler fails with when there is no such page.
+var ErrNotFound = errNoPage
 
 // Mount has requests that match a pattern of [http.ServeMux] answered by h. Who has not the role is sent to
 // log in, or told that the page is not for them.
@@ -170,6 +194,11 @@ func (s *Shell) Mount(pattern string, a Access, h Handler) {
 		}
 		secureHeaders(w.Header(), r.TLS != nil)
 		r.Body = http.MaxBytesReader(w, r.Body, a.Body)
+		if a.Time > 0 {
+			// What cannot be set stays as the server has it.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.Time))
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(a.Time + WriteTimeout))
+		}
 		v, err := s.visit(r)
 		if err == nil {
 			err = s.admit(w, r, v, a, h)
