@@ -295,7 +295,7 @@ func TestEveryPageHasTheHeaders(t *testing.T) {
 				t.Errorf("%s: %s is %q", path, name, r.Header.Get(name))
 			}
 		}
-		if strings.Contains(body, "<script") || strings.Contains(body, " style=") || regexp.MustCompile(`<[^>]* on[a-z]+=`).MatchString(body) {
+		if regexp.MustCompile(`<script[^>]*>[^<]`).MatchString(body) || strings.Contains(body, "<style") || strings.Contains(body, " style=") || regexp.MustCompile(`<[^>]* on[a-z]+=`).MatchString(body) {
 			t.Errorf("%s has something inline", path)
 		}
 	}
