@@ -40,6 +40,7 @@ type fakeMessage struct {
 	recipients []int64
 	received   time.Time
 	junk       bool
+	verdicts   []storage.SpamVerdict
 }
 
 func newFakeStore() *fakeStore {
@@ -113,7 +114,7 @@ func (f *fakeStore) Deliver(ctx context.Context, d storage.Delivery) (storage.De
 		return storage.Delivered{Duplicate: true}, nil
 	}
 	f.seen[d.Transaction] = true
-	f.messages = append(f.messages, fakeMessage{string(f.spooled[d.Content]), slices.Compact(slices.Sorted(slices.Values(d.Recipients))), d.Received, d.Junk})
+	f.messages = append(f.messages, fakeMessage{string(f.spooled[d.Content]), slices.Compact(slices.Sorted(slices.Values(d.Recipients))), d.Received, d.Junk, d.Verdicts})
 	delete(f.spooled, d.Content)
 	return storage.Delivered{MessageID: int64(len(f.messages))}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"trivet/spam"
 	"trivet/spf/dkim"
 	"trivet/spf/dmarc"
 	"trivet/storage"
@@ -40,14 +41,16 @@ type parcel struct {
 	now    time.Time
 	author []string // the domain of From that signs, if it was submitted
 
-	found   *Authenticity // nil: who sent it was not checked
-	results []byte        // the field that says what was found
-	junk    bool          // it is to be put aside
+	found   *Authenticity  // nil: who sent it was not checked
+	results []byte         // the field that says what was found
+	junk    bool           // it is to be put aside
+	judged  []spam.Verdict // for each of the accounts that get it
+	status  string         // the field that says what it was judged
 }
 
 // mustSpool reports whether the message is needed more than once.
 func (s *session) mustSpool() bool {
-	if s.submits() || s.server.cfg.Verification != nil {
+	if s.submits() || s.server.cfg.Verification != nil || s.server.cfg.Judge != nil {
 		return true
 	}
 	for _, r := range s.rcpts {
@@ -87,6 +90,9 @@ func (s *session) receiveSpooled(b *body, now time.Time) *reply {
 	}
 	postings, r := s.postings(p)
 	if r != nil {
+		return r
+	}
+	if r := s.judge(p, postings); r != nil {
 		return r
 	}
 	return s.deliverAll(p, postings)
@@ -212,12 +218,12 @@ func (s *session) deliverOne(ctx context.Context, p *parcel, post *posting, coun
 		s.server.log.LogAttrs(ctx, slog.LevelError, "message not signed", slog.String("id", s.transaction), slog.Any("error", err))
 		return errTemporary
 	}
-	content, err := s.server.cfg.Store.Prepare(ctx, io.MultiReader(bytes.NewReader(prefix), strings.NewReader(signatures), bytes.NewReader(p.results), p.read(post)))
+	content, err := s.server.cfg.Store.Prepare(ctx, io.MultiReader(bytes.NewReader(prefix), strings.NewReader(signatures), strings.NewReader(p.status), bytes.NewReader(p.results), p.read(post)))
 	if err != nil {
 		return failure(err)
 	}
 	defer content.Close()
-	d := storage.Delivery{Transaction: p.id, Content: content, Received: p.now, Recipients: post.accounts, Submission: counted, Junk: p.junk}
+	d := storage.Delivery{Transaction: p.id, Content: content, Received: p.now, Recipients: post.accounts, Submission: counted, Junk: p.junk, Verdicts: p.verdicts()}
 	if post.key != "" {
 		d.Transaction = derived(p.id, post.key)
 	}
@@ -227,6 +233,9 @@ func (s *session) deliverOne(ctx context.Context, p *parcel, post *posting, coun
 	d.Trail = s.trail(post)
 	if p.found != nil {
 		d.Trail.Verdict = strings.Join(p.found.Results(), "; ")
+	}
+	if p.status != "" {
+		d.Trail.Verdict = strings.TrimPrefix(d.Trail.Verdict+"; "+p.judgement(), "; ")
 	}
 	if _, err := s.server.cfg.Store.Deliver(ctx, d); err != nil {
 		return failure(err)

@@ -14,6 +14,7 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 
 	"trivet/auth"
+	"trivet/spam"
 	"trivet/storage"
 )
 
@@ -40,6 +41,12 @@ type Store interface {
 	// Vacation and Answered are asked when a recipient has a vacation notice.
 	Vacation(ctx context.Context, account int64) (storage.Vacation, error)
 	Answered(ctx context.Context, account int64, sender string, since time.Time) (bool, error)
+}
+
+// Judge gives a verdict for each of the message's recipients, in their order; [spam.Filter] is one.
+// It is called on the session's goroutine.
+type Judge interface {
+	Judge(ctx context.Context, m *spam.Message) []spam.Verdict
 }
 
 // Metrics is told what happens. Its methods are called on the sessions'
@@ -98,6 +105,9 @@ type Config struct {
 	Report func(ctx context.Context, message io.Reader)
 	// Verification says how to find out who sent mail from outside. nil: nobody does.
 	Verification *Verification
+
+	// Judge says what the recipients of mail from outside want, when it has come whole. nil: they want all.
+	Judge Judge
 
 	// Healthy fails when no mail can be accepted, say for a full disk; MAIL is
 	// then refused, before the client sends a message in vain. nil: always

@@ -108,3 +108,18 @@ func (s *spool) Close() {
 		s.pool.Put(s.buffers)
 	}
 }
+
+// ReadAt implements io.ReaderAt.
+func (s *spool) ReadAt(b []byte, off int64) (n int, err error) {
+	if off < int64(len(s.head)) {
+		n = copy(b, s.head[off:])
+	}
+	if n == len(b) {
+		return n, nil
+	}
+	if s.file == nil {
+		return n, io.EOF
+	}
+	more, err := s.file.ReadAt(b[n:], off+int64(n)-int64(len(s.head)))
+	return n + more, err
+}

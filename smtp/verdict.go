@@ -166,6 +166,7 @@ func (s *session) examine(p *parcel, e *Evidence) *reply {
 		}
 		p.header = withoutResults(p.header, ours)
 	}
+	p.header = withoutStatus(p.header)
 	if e == nil {
 		return nil
 	}

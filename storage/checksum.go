@@ -38,6 +38,7 @@ var checksumTables = [...]struct{ name, order string }{
 	{"route", "domain"}, {"sts_policy", "domain"}, {"tls_result", "day, domain, policy_type, policy, result, host, address"},
 	{"trail", "id"}, {"trail_address", "address, trail"},
 	{"sender_count", "day, domain, row"}, {"dmarc_report", "id"}, {"dmarc_report_row", "report_id, n"}, {"sender_policy", "domain"},
+	{"spam_verdict", "message_id, account_id"}, {"spam_reason", "message_id, account_id, n"}, {"spam_policy", "scope"},
 }
 
 // Checksum reads the whole directory and index and the users' databases, as of

@@ -104,6 +104,8 @@ func (c *conn) prepare(sql string, args []any) (*sqlite.Stmt, error) {
 			st.BindInt64(i+1, int64(v))
 		case Flags:
 			st.BindInt64(i+1, int64(v))
+		case float64:
+			st.BindFloat(i+1, v)
 		case bool:
 			st.BindBool(i+1, v)
 		case string:

@@ -62,6 +62,9 @@ func applyRemoveDomain(t *tx, b named) (any, error) {
 	if used {
 		return nil, fail(op, KindInvalid, "it still has accounts, aliases, groups or a domain that is its alias; remove those first")
 	}
+	if err := t.dropSpamPolicy(b.Name); err != nil {
+		return nil, err
+	}
 	for _, table := range [...]string{"dkim_key", "domain_policy"} {
 		if _, err := t.mail.exec("DELETE FROM "+table+" WHERE domain_id = ?", id); err != nil {
 			return nil, err
@@ -181,6 +184,9 @@ func applyRemoveAccount(t *tx, b named) (any, error) {
 		if _, err := t.mail.exec("DELETE FROM "+table+" WHERE account_id = ?", id); err != nil {
 			return nil, err
 		}
+	}
+	if err := t.dropSpamPolicy(b.Name); err != nil {
+		return nil, err
 	}
 	_, err = t.mail.exec("DELETE FROM account WHERE id = ?", id)
 	return nil, err

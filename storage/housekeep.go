@@ -178,6 +178,9 @@ func applyCollect(t *tx, b collect) (any, error) {
 		}
 		if n > 0 {
 			t.dropped = append(t.dropped, g.Chunks...)
+			if err := t.dropVerdicts(g.Message); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return nil, nil

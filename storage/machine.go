@@ -47,6 +47,7 @@ type Machine struct {
 	level       atomic.Int64  // of the state, see Level
 	directory   atomic.Uint64 // grows with every change of domains, accounts and aliases
 	bans        atomic.Uint64 // grows with every change of bans
+	spam        atomic.Uint64 // grows with every change of what is to be done about unwanted mail
 	catalogue   atomic.Uint64 // grows with every change of those, of databases and of grants
 	written     atomic.Int64  // octets since the last checkpoint, roughly
 	checkpoint  chan struct{} // wakes the checkpointer
@@ -135,6 +136,9 @@ func (m *Machine) applyBatch(entries []Entry) ([][]byte, error) {
 	if b.bans {
 		m.bans.Add(1)
 	}
+	if b.spam {
+		m.spam.Add(1)
+	}
 	if b.catalogue {
 		m.catalogue.Add(1)
 	}
@@ -168,6 +172,7 @@ type batch struct {
 
 	directory  bool // domains, accounts or aliases changed
 	bans       bool // bans changed
+	spam       bool // what is to be done about unwanted mail changed
 	queue      bool // there may be something to send
 	retry      bool // an operator changed the queue
 	catalogue  bool // or databases or grants
@@ -264,6 +269,7 @@ func (b *batch) savepoint(sql string) error {
 func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
 	b.directory = b.directory || c.kind.ofDirectory()
 	b.bans = b.bans || c.kind >= kindAddBan && c.kind <= kindPruneBans
+	b.spam = b.spam || c.kind >= kindSetSpamPolicy && c.kind <= lastSpamKind || c.kind.ofDirectory()
 	b.catalogue = b.catalogue || c.kind.ofCatalogue()
 	b.kept, b.level = e.Index, t.level
 	b.queue = b.queue || c.kind == kindDispatch || c.kind == kindChangeQueue || c.kind == kindRecord
@@ -567,5 +573,7 @@ var appliers = map[kind]applier{
 	kindForgetSenders:   apply(applyForgetSenders),
 	kindAddDMARCReport:  apply(applyAddDMARCReport),
 	kindSetSenderPolicy: apply(applySetSenderPolicy),
-	kindForgetTLS:       apply(applyForgetTLS),
+
+	kindSetSpamPolicy: apply(applySetSpamPolicy),
+	kindForgetTLS:     apply(applyForgetTLS),
 }

@@ -45,10 +45,15 @@ func (s *Store) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
 	accounts := slices.Clone(d.Recipients)
 	slices.Sort(accounts)
 	accounts = slices.Compact(accounts)
+	d.Verdicts = boundVerdicts(d.Verdicts)
+	if s.Level() < 3 {
+		d.Junk = d.Junk || len(accounts) > 0 && !slices.ContainsFunc(accounts, func(a int64) bool { return !junkFor(d.Verdicts, a) })
+		d.Verdicts = nil
+	}
 	if s.Level() < levelOf(kindDispatch, 1) {
 		d.Trail, d.Junk = nil, false // mail goes on while nodes of an older release are there
 	}
-	if d.Outbound != nil || d.Trail != nil || len(d.Reports) > 0 || d.Submission != nil || d.Answer != nil || d.Junk {
+	if d.Outbound != nil || d.Trail != nil || len(d.Reports) > 0 || d.Submission != nil || d.Answer != nil || d.Junk || len(d.Verdicts) > 0 {
 		return s.dispatch(ctx, d, accounts)
 	}
 	date, zone := dateAndZone(d.Received)

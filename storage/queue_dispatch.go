@@ -44,6 +44,7 @@ type (
 		Submission *Submission     `cbor:"8,keyasint,omitempty"`
 		Answer     *VacationAnswer `cbor:"9,keyasint,omitempty"`
 		Junk       bool            `cbor:"10,keyasint,omitempty"`
+		Verdicts   []SpamVerdict   `cbor:"11,keyasint,omitempty"`
 	}
 	trailStart struct {
 		ID      string `cbor:"1,keyasint"`
@@ -79,6 +80,14 @@ type (
 	}
 )
 
+// layout implements [layered]: the second one has verdicts.
+func (b dispatch) layout() uint8 {
+	if len(b.Verdicts) > 0 {
+		return 2
+	}
+	return 1
+}
+
 // The bits of queue_message.options: the lowest two are the [ReturnKind].
 const (
 	optionUTF8 = 4 << iota
@@ -102,7 +111,7 @@ func (o *Outbound) options() int64 {
 
 // dispatch is Deliver where the message goes elsewhere too, or its way is to be remembered.
 func (s *Store) dispatch(ctx context.Context, d Delivery, accounts []int64) (Delivered, error) {
-	body := dispatch{Accounts: accounts, Trail: startOfTrail(d), Submission: d.Submission, Answer: d.Answer, Junk: d.Junk}
+	body := dispatch{Accounts: accounts, Trail: startOfTrail(d), Submission: d.Submission, Answer: d.Answer, Junk: d.Junk, Verdicts: d.Verdicts}
 	body.Date, body.Zone = dateAndZone(d.Received)
 	for _, r := range d.Reports {
 		body.Reports = append(body.Reports, reported(r))
@@ -212,7 +221,7 @@ func applyDispatch(t *tx, b dispatch) (any, error) {
 		if err := t.charge(opDispatch, account, b.Content.Size, 1); err != nil {
 			return nil, err
 		}
-		to, err := t.landing(account, b.Junk)
+		to, err := t.landing(account, b.Junk || junkFor(b.Verdicts, account))
 		if err != nil {
 			return nil, err
 		}
@@ -222,6 +231,9 @@ func applyDispatch(t *tx, b dispatch) (any, error) {
 		if _, err := t.mail.row("SELECT address FROM account WHERE id = ?", func(st *sqlite.Stmt) { delivered[i] = st.ColumnText(0) }, account); err != nil {
 			return nil, err
 		}
+	}
+	if err := t.keepVerdicts(id, b.Accounts, b.Verdicts); err != nil {
+		return nil, err
 	}
 	out := dispatched{MessageID: id}
 	if b.Outbound != nil {

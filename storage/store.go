@@ -64,6 +64,7 @@ type Store struct {
 	cram     offersCRAM
 	signing  signingKeys
 	banned   bans
+	spam     spamPolicies
 
 	peer      atomic.Pointer[Peer]
 	repairing sync.Mutex

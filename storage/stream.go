@@ -226,6 +226,7 @@ func (m *Machine) Restore(r io.Reader) error {
 	m.audits.forget()
 	m.directory.Add(1)
 	m.bans.Add(1)
+	m.spam.Add(1)
 	m.catalogue.Add(1)
 	m.replaced()
 	m.feed.publishAll()

@@ -285,6 +285,8 @@ type Delivery struct {
 	// Junk puts the message into each recipient's mailbox for junk, where there
 	// is one, instead of INBOX.
 	Junk bool
+	// Verdicts are what the message came to for recipients; those of who is none are not kept.
+	Verdicts []SpamVerdict
 }
 
 // QueueReport says that a delivery reports a recipient of the queue to its sender.

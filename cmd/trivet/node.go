@@ -306,7 +306,7 @@ func (n *node) mailServices(open listeners) ([]service, error) {
 	n.mail.Store(imapServer)
 	n.shell.SetAuth(authenticator)
 	incoming := n.smtpConfig()
-	incoming.Verification, incoming.Report = n.verification(), n.keepReport
+	incoming.Verification, incoming.Report, incoming.Judge = n.verification(), n.keepReport, n.filter()
 	smtpServer := smtp.New(incoming)
 	services := append(n.submissionServices(open, authenticator), n.sqlServices(open, authenticator)...)
 	if l := open[listenIMAP]; l != nil {
