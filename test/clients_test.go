@@ -5,13 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // packages names the Debian package of each client that is not called like it.
@@ -198,38 +202,6 @@ func testImaplib(t *testing.T, d *demo) {
 	t.Logf("%s", out)
 }
 
-// testMutt reads a message in mutt as a person would, replies to nothing,
-// deletes another one and quits.
-func testMutt(t *testing.T, d *demo) {
-	c := newClient(t, "mutt")
-	need(t, "script")
-	bob := d.Accounts[1]
-	d.deliverText(t, bob, "mutt-reads-this")
-	d.deliverText(t, bob, "mutt-deletes-this")
-	read, list := filepath.Join(c.home, "read"), filepath.Join(c.home, "list")
-	rc := c.write("muttrc", fmt.Sprintf(`set ssl_starttls=no ssl_force_tls=no
-set imap_user="%s" imap_pass="%s" folder="imap://%s" spoolfile="+INBOX"
-set quit=yes delete=yes confirmappend=no move=no beep=no wait_key=no pipe_decode=yes mark_old=no
-set postponed="" record="" sort=mailbox-order index_format="%%S %%s"
-`, bob.Address, bob.Password, d.Listen["imap"]))
-	// search, read, pass the decoded text on, copy, delete the next, save what changed, quit
-	keys := "<search>~s mutt-reads-this<enter><display-message><pipe-message>cat > " + read + "<enter><exit>" +
-		"<copy-message>=Archive<enter><limit>~s mutt-deletes-this<enter><pipe-message>cat > " + list + "<enter>" +
-		"<delete-message><limit>all<enter><sync-mailbox><quit>"
-	command := fmt.Sprintf("mutt -n -F %s -f =INBOX -e 'push \"%s\"'", rc, keys)
-	out := c.run("script", "-qec", "stty rows 24 cols 100; "+command, "/dev/null")
-	for path, want := range map[string]string{read: "This is mutt-reads-this.", list: "This is mutt-deletes-this."} {
-		if text, err := os.ReadFile(path); err != nil || !strings.Contains(string(text), want) {
-			t.Errorf("mutt read %q (%v)\n%s", text, err, out)
-		}
-	}
-	inbox := d.dial(t, bob, "INBOX")
-	inbox.want("UID SEARCH RETURN (COUNT) SEEN SUBJECT mutt-reads-this", "COUNT 1")
-	inbox.want("UID SEARCH RETURN (COUNT) SUBJECT mutt-deletes-this", "COUNT 0")
-	inbox.want("EXAMINE Archive", "EXISTS")
-	inbox.want("UID SEARCH RETURN (COUNT) BODY mutt-reads-this", "COUNT 1")
-}
-
 // want sends a command that must succeed with some text in its reply.
 func (r *rawIMAP) want(command, text string) {
 	r.t.Helper()
@@ -272,8 +244,107 @@ poll 127.0.0.1 protocol IMAP service %s user "%s" password "%s" sslproto "" no i
 	}
 	inbox.want("NOOP", "EXPUNGE")
 	inbox.want("STATUS INBOX (MESSAGES)", "(MESSAGES 0)")
+	testFetchmailIdles(t, d, c, bob, taken)
 	var exit *exec.ExitError // status 1: no mail
 	if out, err := c.try("fetchmail", "-f", rc, "--nosyslog", "--nodetach", "--pidfile", filepath.Join(c.home, "pid")); !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("the second run: %v\n%s", err, out)
+	}
+}
+
+// testFetchmailIdles has it wait for mail, which it marks as read and leaves where it is.
+func testFetchmailIdles(t *testing.T, d *demo, c client, who demoUser, taken string) {
+	rc := c.write("fetchmailrc-idle", fmt.Sprintf(`set no bouncemail
+poll 127.0.0.1 protocol IMAP service %s user "%s" password "%s" sslproto "" idle
+  keep no rewrite mda "cat >> %s"
+`, port(d.Listen["imap"]), who.Address, who.Password, taken))
+	waiting := c.start("fetchmail", "-f", rc, "--nosyslog", "--nodetach", "--pidfile", filepath.Join(c.home, "pid-idle"))
+	far := d.dial(t, who, "INBOX")
+	for i := range 2 { // the second comes while it idles
+		token := fmt.Sprintf("fetchmail-idles-%d", i)
+		d.deliverText(t, who, token)
+		waiting.until("fetchmail has "+token, func() bool {
+			text, err := os.ReadFile(taken)
+			return err == nil && bytes.Contains(text, []byte("This is "+token+"."))
+		})
+	}
+	waiting.end(syscall.SIGTERM)
+	far.want("NOOP", "EXISTS")
+	far.want("UID SEARCH RETURN (COUNT) SUBJECT fetchmail-idles", "COUNT 2")
+	far.want(`UID STORE 1:* +FLAGS.SILENT (\Deleted)`, "")
+	far.want("EXPUNGE", "EXPUNGE")
+}
+
+// running is a client that goes on while the test does other things.
+type running struct {
+	t     *testing.T
+	name  string
+	cmd   *exec.Cmd
+	keys  io.WriteCloser // its standard input
+	ended chan error
+
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+// Write takes what the client prints.
+func (r *running) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out.Write(p)
+}
+
+// printed is what it has printed so far.
+func (r *running) printed() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out.String()
+}
+
+// start runs a client beside the test, which ends it at the latest.
+func (c client) start(program string, args ...string) *running {
+	c.t.Helper()
+	r := &running{t: c.t, name: program, cmd: exec.Command(program, args...), ended: make(chan error, 1)}
+	r.cmd.Env = append(os.Environ(), "HOME="+c.home, "TERM=vt100", "LC_ALL=C.UTF-8", "FETCHMAILHOME="+c.home)
+	r.cmd.Dir = c.home
+	r.cmd.Stdout, r.cmd.Stderr = r, r
+	r.cmd.WaitDelay = patience
+	var err error
+	if r.keys, err = r.cmd.StdinPipe(); err == nil {
+		err = r.cmd.Start()
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	go func() { r.ended <- r.cmd.Wait() }()
+	c.t.Cleanup(func() { _ = r.cmd.Process.Kill() })
+	return r
+}
+
+// until waits for something to become so.
+func (r *running) until(what string, so func() bool) {
+	r.t.Helper()
+	for deadline := time.Now().Add(patience); !so(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("it never was so that %s; %s printed\n%s", what, r.name, r.printed())
+		}
+	}
+}
+
+// end tells the client to, and waits for it.
+func (r *running) end(how syscall.Signal) {
+	r.t.Helper()
+	_ = r.cmd.Process.Signal(how)
+	_ = r.wait()
+}
+
+// wait is for the end of the client, and returns how it went.
+func (r *running) wait() error {
+	r.t.Helper()
+	select {
+	case err := <-r.ended:
+		return err
+	case <-time.After(patience):
+		r.t.Fatalf("%s does not end:\n%s", r.name, r.printed())
+		return nil
 	}
 }

@@ -79,6 +79,41 @@ func testMbsync(t *testing.T, d *demo) {
 	if _, err := os.Stat(filepath.Join(m.path, "Synced", "2026", "cur")); err != nil {
 		t.Errorf("the other mailboxes are not there: %v", err)
 	}
+	m.conflict(d, bob, far)
+}
+
+// conflict changes the same messages on both sides between two runs.
+func (m *maildir) conflict(d *demo, who demoUser, far *rawIMAP) {
+	m.t.Helper()
+	for _, s := range []string{"mbsync-both-flag", "mbsync-both-remove", "mbsync-flag-and-remove", "mbsync-moves-here"} {
+		d.deliverText(m.t, who, s)
+	}
+	m.sync()
+	far.want("NOOP", "EXISTS")
+	m.rename("mbsync-both-flag", ":2,F")
+	far.want("STORE "+far.find("mbsync-both-flag")+` +FLAGS.SILENT (\Answered)`, "")
+	m.rename("mbsync-both-remove", ":2,T")
+	m.rename("mbsync-flag-and-remove", ":2,FS")
+	moved := m.find("INBOX", "mbsync-moves-here")
+	if err := os.Rename(moved, filepath.Join(m.path, "Synced", "2026", "cur", "1700000000.moved:2,S")); err != nil {
+		m.t.Fatal(err)
+	}
+	far.want("STORE "+far.find("mbsync-both-remove")+","+far.find("mbsync-flag-and-remove")+` +FLAGS.SILENT (\Deleted)`, "")
+	far.want("EXPUNGE", "EXPUNGE")
+	m.sync()
+	m.sync()
+	far.want("NOOP", "")
+	far.want("SEARCH RETURN (COUNT) FLAGGED ANSWERED SUBJECT mbsync-both-flag", "COUNT 1")
+	if path := m.find("INBOX", "mbsync-both-flag"); !strings.HasSuffix(path, ":2,FR") {
+		m.t.Errorf("flagged here and answered there, the message is %q", path)
+	}
+	for _, s := range []string{"mbsync-both-remove", "mbsync-flag-and-remove", "mbsync-moves-here"} {
+		far.want("SEARCH RETURN (COUNT) SUBJECT "+s, "COUNT 0")
+		if path := m.find("INBOX", s); path != "" {
+			m.t.Errorf("%s was removed, and is %s", s, path)
+		}
+	}
+	far.want("STATUS Synced/2026 (MESSAGES UNSEEN)", "(MESSAGES 1 UNSEEN 0)")
 }
 
 func newMaildir(c client, d *demo, who demoUser) *maildir {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -14,6 +15,7 @@ func testOfflineimap(t *testing.T, d *demo) {
 	bob := d.Accounts[1]
 	far := d.dial(t, bob, "INBOX")
 	far.want("CREATE Offline", "")
+	far.want("CREATE Offline/Moved", "")
 	far.want("APPEND Offline {25+}\r\nSubject: offline-one\r\n\r\nx", "")
 	far.want("APPEND Offline {25+}\r\nSubject: offline-two\r\n\r\nx", "")
 	mail := filepath.Join(c.home, "mail")
@@ -36,7 +38,8 @@ remotepass = %s
 ssl = no
 starttls = no
 auth_mechanisms = PLAIN, LOGIN
-folderfilter = lambda name: name == 'Offline'
+folderfilter = lambda name: name in ('Offline', 'Offline/Moved')
+idlefolders = ['Offline']
 `, filepath.Join(c.home, "meta"), mail, port(d.Listen["imap"]), bob.Address, bob.Password))
 	sync := func() { c.run("offlineimap", "-c", rc, "-o", "-1") }
 	sync()
@@ -76,6 +79,34 @@ folderfilter = lambda name: name == 'Offline'
 	if got := files(); len(got) != 2 {
 		t.Errorf("after the second run: %v", got)
 	}
+	moveOffline(t, far, files(), filepath.Join(mail, "Offline.Moved", "cur"), sync)
+
+	// It stays, and waits in IDLE.
+	waiting := c.start("offlineimap", "-c", rc, "-k", "Account_test:autorefresh=60", "-k", "Repository_remote:keepalive=600", "-k", "Repository_remote:holdconnectionopen=yes", "-u", "basic")
+	waiting.until("the first round is over", func() bool { return strings.Contains(waiting.printed(), "Finished account") })
+	far.want("APPEND Offline {26+}\r\nSubject: offline-idle\r\n\r\nx", "")
+	waiting.until("new mail is here", func() bool { return len(files()) == 2 })
+	waiting.end(syscall.SIGTERM)
+}
+
+// moveOffline moves a message from one Maildir to another, as its reader would.
+func moveOffline(t *testing.T, far *rawIMAP, files []string, to string, sync func()) {
+	t.Helper()
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), "offline-here") {
+			if err := os.Rename(path, filepath.Join(to, "1700000001.2.moved:2,S")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	sync()
+	far.want("NOOP", "EXPUNGE")
+	far.want("SEARCH RETURN (COUNT) SUBJECT offline-here", "COUNT 0")
+	far.want("STATUS Offline/Moved (MESSAGES UNSEEN)", "(MESSAGES 1 UNSEEN 0)")
 }
 
 // testGetmail takes mail away.
@@ -113,4 +144,23 @@ verbose = 0
 		t.Errorf("fetched %v (%v)", got, err)
 	}
 	far.want("STATUS Getmail (MESSAGES)", "MESSAGES 0")
+
+	// It moves what it took, and waits for more in IDLE.
+	far.want("CREATE Taken", "")
+	settings, err := os.ReadFile(rc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rc = c.write("getmailrc-idle", strings.Replace(string(settings), "[destination]", "move_on_delete = Taken\nuse_peek = false\n[destination]", 1))
+	waiting := c.start("getmail", "--getmaildir", c.home, "--rcfile", rc, "--idle", "Getmail")
+	for i := range 2 {
+		far.want(fmt.Sprintf("APPEND Getmail {30+}\r\nSubject: getmail-idle-%d\r\n\r\nx\r\n", i), "")
+		waiting.until("what came is taken", func() bool {
+			return strings.Contains(string(far.command("STATUS Taken (MESSAGES)")), fmt.Sprintf("MESSAGES %d)", i+1))
+		})
+	}
+	waiting.end(syscall.SIGKILL) // Debian's says that it was aborted, and stays
+	far.want("STATUS Getmail (MESSAGES)", "MESSAGES 0")
+	far.want("EXAMINE Taken", "2 EXISTS")
+	far.want("SEARCH RETURN (COUNT) SEEN SUBJECT getmail-idle", "COUNT 2")
 }

@@ -189,6 +189,18 @@ c.send(b"DONE\r\n")
 while not line.startswith(b"idle1 "):
     line = c.readline()
 assert line.startswith(b"idle1 OK"), line
+
+# The connection is cut in the middle of a command; what was done before is there for the next one.
+validity = c.response("UIDVALIDITY")[1]
+ok(c.uid("STORE", uid, "+FLAGS.SILENT", "cut"))
+c.send(b"x1 APPEND INBOX {1000}\r\nSubject: half")
+c.sock.close()
+c = connect()
+ok(c.login(user, password))
+assert int(ok(c.select("INBOX"))[0]) == before + 1
+assert validity == [None] or c.response("UIDVALIDITY")[1] == validity
+assert ok(c.uid("SEARCH", "KEYWORD cut"))[0].split() == [uid.encode()]
+assert ok(c.search(None, "SUBJECT half"))[0] == b""
 ok(c.delete("Python/Sub"))
 ok(c.delete("Python"))
 assert c.logout()[0] == "BYE"
