@@ -122,16 +122,17 @@ func (n *node) rawFetch(account string, messages uint32) {
 	}
 }
 
-var peakLine = regexp.MustCompile(`VmHWM:\s+([0-9]+) kB`)
-
 // peakMemory is the largest resident size of the process so far, in octets.
-func (n *node) peakMemory() int64 {
+func (n *node) peakMemory() int64 { return n.procStatus("VmHWM") }
+
+// procStatus is a line of /proc/PID/status in octets; 0 where there is none.
+func (n *node) procStatus(name string) int64 {
 	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(n.process.Process.Pid), "status"))
 	if err != nil {
 		n.t.Logf("no memory figures here: %v", err)
 		return 0
 	}
-	m := peakLine.FindSubmatch(status)
+	m := regexp.MustCompile(name + `:\s+([0-9]+) kB`).FindSubmatch(status)
 	if m == nil {
 		return 0
 	}
