@@ -39,6 +39,8 @@ var checksumTables = [...]struct{ name, order string }{
 	{"trail", "id"}, {"trail_address", "address, trail"},
 	{"sender_count", "day, domain, row"}, {"dmarc_report", "id"}, {"dmarc_report_row", "report_id, n"}, {"sender_policy", "domain"},
 	{"spam_verdict", "message_id, account_id"}, {"spam_reason", "message_id, account_id, n"}, {"spam_policy", "scope"},
+	{"greylist", "network, sender, recipient"}, {"reputation", "kind, name"}, {"known_sender", "account_id, address"}, {"kept_copy", "id"},
+	{"kept_copy_account", "copy_id, account_id"}, {"spam_choice", "account_id"},
 }
 
 // Checksum reads the whole directory and index and the users' databases, as of
@@ -210,9 +212,10 @@ func (s *Store) verifyDatabases(ctx context.Context, v *Verification) error {
 
 // counts are queries that find rows whose counters are wrong: each gives a text.
 var counts = [...]string{
-	`SELECT 'message ' || m.id || ': refs ' || m.refs || ', in ' || count(i.uid) || ' mailboxes and ' || ifnull(q.n, 0) || ' times in the queue' FROM message m
+	`SELECT 'message ' || m.id || ': refs ' || m.refs || ', in ' || count(i.uid) || ' mailboxes, ' || ifnull(q.n, 0) || ' times in the queue and kept ' || ifnull(k.n, 0) || ' times' FROM message m
 		LEFT JOIN mailbox_message i ON i.message_id = m.id LEFT JOIN (SELECT message_id, count(*) AS n FROM queue_message GROUP BY message_id) q
-		ON q.message_id = m.id GROUP BY m.id HAVING m.refs <> count(i.uid) + ifnull(q.n, 0)`,
+		ON q.message_id = m.id LEFT JOIN (SELECT message_id, count(*) AS n FROM kept_copy GROUP BY message_id) k
+		ON k.message_id = m.id GROUP BY m.id HAVING m.refs <> count(i.uid) + ifnull(q.n, 0) + ifnull(k.n, 0)`,
 	`SELECT 'queued message ' || m.id || ': pending ' || m.pending FROM queue_message m LEFT JOIN queue_recipient r ON r.queue_id = m.id
 		GROUP BY m.id HAVING m.pending <> total(r.state < 3 OR r.notice <> 0) OR (m.pending = 0) <> (m.message_id = 0) OR count(r.id) = 0`,
 	`SELECT 'destination ' || ifnull(d.domain, q.domain) || ': next ' || ifnull(d.next, '-') || ', first due ' || ifnull(q.first, '-')

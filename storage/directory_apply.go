@@ -188,6 +188,9 @@ func applyRemoveAccount(t *tx, b named) (any, error) {
 	if err := t.dropSpamPolicy(b.Name); err != nil {
 		return nil, err
 	}
+	if err := t.dropCopiesOf(id); err != nil {
+		return nil, err
+	}
 	_, err = t.mail.exec("DELETE FROM account WHERE id = ?", id)
 	return nil, err
 }

@@ -61,6 +61,9 @@ func (s *Store) Housekeep(ctx context.Context) error {
 	if err := s.pruneBans(ctx); err != nil {
 		return err
 	}
+	if err := s.dropExpiredCopies(ctx); err != nil {
+		return err
+	}
 	if err := s.keepDatabases(ctx); err != nil {
 		return err
 	}

@@ -576,4 +576,13 @@ var appliers = map[kind]applier{
 
 	kindSetSpamPolicy: apply(applySetSpamPolicy),
 	kindForgetTLS:     apply(applyForgetTLS),
+
+	kindGreylist:        apply(applyGreylist),
+	kindCountReputation: apply(applyCountReputation),
+	kindRememberSenders: apply(applyRememberSenders),
+	kindKeepCopy:        apply(applyKeepCopy),
+	kindReleaseCopy:     apply(applyReleaseCopy),
+	kindDropCopies:      apply(applyDropCopies),
+	kindSetSpamChoice:   apply(applySetSpamChoice),
+	kindForgetEdge:      apply(applyForgetEdge),
 }
