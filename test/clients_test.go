@@ -89,7 +89,7 @@ func oddMessage(token, to string) []byte {
 
 // traceFields is what the server puts in front of a message.
 var traceFields = regexp.MustCompile(`^Return-Path: <([^>\r\n]*)>\r\nReceived: from [^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n` +
-	`(?:Authentication-Results: [^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n)?`)
+	`(?:X-Spam-Status: [^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n)?(?:Authentication-Results: [^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n)?`)
 
 // untraced returns a stored message as it was sent.
 func untraced(t *testing.T, stored []byte, from string) []byte {
