@@ -25,6 +25,7 @@ type session struct {
 	ends   time.Time  // no command is read after it; zero: never
 	tls    *tls.ConnectionState
 	who    auth.Identity // zero: nobody has logged in
+	via    string        // how a post came, which is not by SMTP; see [Post]
 
 	helo     string // as the client named itself; empty before EHLO and after STARTTLS
 	extended bool   // by EHLO, not HELO
@@ -54,10 +55,15 @@ var (
 	idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 )
 
-func newSession(srv *Server, g *gate) *session {
+// randomID is the id of a session.
+func randomID() string {
 	var random [10]byte
 	rand.Read(random[:])
-	return &session{server: srv, gate: g, id: idEncoding.EncodeToString(random[:]),
+	return idEncoding.EncodeToString(random[:])
+}
+
+func newSession(srv *Server, g *gate) *session {
+	return &session{server: srv, gate: g, id: randomID(),
 		remote: address(g.conn.RemoteAddr()), ends: deadline(srv.cfg.Limits.SessionTime)}
 }
 

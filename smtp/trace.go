@@ -59,6 +59,9 @@ func appendLiteral(dst []byte, a netip.Addr) []byte {
 
 // protocol is the value of with: RFC 3848, and RFC 6531 section 4.3.
 func (s *session) protocol() string {
+	if s.via != "" {
+		return s.via
+	}
 	name := "SMTP"
 	switch {
 	case s.mail.utf8:

@@ -213,7 +213,7 @@ func decodeAnswer(b []byte, value any) error {
 	return nil
 }
 
-// ofDirectory reports whether commands of this kind change who has what address.
+// ofDirectory reports whether commands of this kind change who has what address, or what becomes of mail to it.
 func (k kind) ofDirectory() bool {
-	return k < kindCreateMailbox || k >= kindAddAppPassword && k <= lastDirectoryKind
+	return k < kindCreateMailbox || k >= kindAddAppPassword && k <= lastDirectoryKind || k == kindSetFilters
 }

@@ -585,4 +585,10 @@ var appliers = map[kind]applier{
 	kindDropCopies:      apply(applyDropCopies),
 	kindSetSpamChoice:   apply(applySetSpamChoice),
 	kindForgetEdge:      apply(applyForgetEdge),
+
+	kindPutOutbox:     apply(applyPutOutbox),
+	kindClaimOutbox:   apply(applyClaimOutbox),
+	kindEndOutbox:     apply(applyEndOutbox),
+	kindSetFilters:    apply(applySetFilters),
+	kindSetPreference: apply(applySetPreference),
 }

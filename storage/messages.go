@@ -53,8 +53,15 @@ func (s *Store) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
 	if s.Level() < levelOf(kindDispatch, 1) {
 		d.Trail, d.Junk = nil, false // mail goes on while nodes of an older release are there
 	}
-	if d.Outbound != nil || d.Trail != nil || len(d.Reports) > 0 || d.Submission != nil || d.Answer != nil || d.Junk || len(d.Verdicts) > 0 {
-		return s.dispatch(ctx, d, accounts)
+	var filings []filing
+	if s.Level() >= levelOf(kindSetFilters, 1) {
+		var err error
+		if filings, err = s.filings(ctx, d.Content.Message().Envelope, accounts); err != nil {
+			return Delivered{}, err
+		}
+	}
+	if d.Outbound != nil || d.Trail != nil || len(d.Reports) > 0 || d.Submission != nil || d.Answer != nil || d.Junk || len(d.Verdicts) > 0 || len(filings) > 0 {
+		return s.dispatch(ctx, d, accounts, filings)
 	}
 	date, zone := dateAndZone(d.Received)
 	var out delivered

@@ -45,6 +45,7 @@ type (
 		Answer     *VacationAnswer `cbor:"9,keyasint,omitempty"`
 		Junk       bool            `cbor:"10,keyasint,omitempty"`
 		Verdicts   []SpamVerdict   `cbor:"11,keyasint,omitempty"`
+		Filings    []filing        `cbor:"12,keyasint,omitempty"`
 	}
 	trailStart struct {
 		ID      string `cbor:"1,keyasint"`
@@ -80,9 +81,9 @@ type (
 	}
 )
 
-// layout implements [layered]: the second one has verdicts.
+// layout implements [layered]: the second one has verdicts and filings.
 func (b dispatch) layout() uint8 {
-	if len(b.Verdicts) > 0 {
+	if len(b.Verdicts) > 0 || len(b.Filings) > 0 {
 		return 2
 	}
 	return 1
@@ -110,8 +111,8 @@ func (o *Outbound) options() int64 {
 }
 
 // dispatch is Deliver where the message goes elsewhere too, or its way is to be remembered.
-func (s *Store) dispatch(ctx context.Context, d Delivery, accounts []int64) (Delivered, error) {
-	body := dispatch{Accounts: accounts, Trail: startOfTrail(d), Submission: d.Submission, Answer: d.Answer, Junk: d.Junk, Verdicts: d.Verdicts}
+func (s *Store) dispatch(ctx context.Context, d Delivery, accounts []int64, filings []filing) (Delivered, error) {
+	body := dispatch{Accounts: accounts, Trail: startOfTrail(d), Submission: d.Submission, Answer: d.Answer, Junk: d.Junk, Verdicts: d.Verdicts, Filings: filings}
 	body.Date, body.Zone = dateAndZone(d.Received)
 	for _, r := range d.Reports {
 		body.Reports = append(body.Reports, reported(r))
@@ -221,11 +222,11 @@ func applyDispatch(t *tx, b dispatch) (any, error) {
 		if err := t.charge(opDispatch, account, b.Content.Size, 1); err != nil {
 			return nil, err
 		}
-		to, err := t.landing(account, b.Junk || junkFor(b.Verdicts, account))
+		to, flags, err := t.landing(account, b.Junk || junkFor(b.Verdicts, account), b.Filings)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := t.addItem(to, item{message: id, size: b.Content.Size, date: b.Date, zone: b.Zone}); err != nil {
+		if _, err := t.addItem(to, item{message: id, size: b.Content.Size, flags: flags, date: b.Date, zone: b.Zone}); err != nil {
 			return nil, err
 		}
 		if _, err := t.mail.row("SELECT address FROM account WHERE id = ?", func(st *sqlite.Stmt) { delivered[i] = st.ColumnText(0) }, account); err != nil {

@@ -63,6 +63,7 @@ type Store struct {
 	sql      sqlRoom
 	cram     offersCRAM
 	signing  signingKeys
+	filters  filterCache
 	banned   bans
 	spam     spamPolicies
 
