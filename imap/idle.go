@@ -47,44 +47,29 @@ func (s *session) meanwhile(announce func(ended <-chan error) (error, error), wa
 	return result
 }
 
-// announceIdle tells the client of changes until it ends IDLE or cannot be told any more. Changes that were applied before the
-// first wait are found by the first poll, later ones wake the watch.
+// announceIdle tells the client of changes until it ends IDLE or cannot be told any more.
 func (s *session) announceIdle(ended <-chan error) (result, err error) {
 	alive := time.NewTicker(s.server.limits.KeepAlive)
 	defer alive.Stop()
-	for {
-		var changed <-chan struct{}
-		if s.view != nil {
-			if err := s.poll(true); err != nil {
-				return nil, err
-			}
-			changed = s.view.watch.C
-		}
-		if err := s.w.Flush(); err != nil || s.leaving {
-			return nil, err
-		}
-		select {
-		case result := <-ended:
-			return result, nil
-		case <-changed:
-			s.view.dirty = true
-		case <-s.notified():
-			if err := s.notifyChanges(); err != nil {
-				return nil, err
-			}
-		case <-alive.C:
-			// Keeps the state of NATs on the way, and finds out about peers that are gone.
-			s.untagged("OK", "", "Still here")
-		}
-	}
+	return s.announce(ended, alive.C, func() (expunges, any bool) { return true, true })
 }
 
 // announceBetween tells a client that asked by NOTIFY of changes between its commands.
 func (s *session) announceBetween(ended <-chan error) (result, err error) {
+	return s.announce(ended, nil, func() (expunges, any bool) {
+		group := s.notify.selected()
+		return group != nil && group.source.kind == "SELECTED", group != nil
+	})
+}
+
+// announce tells of changes until the client says something. watched is asked ahead of each look whether the selected mailbox
+// is to be looked at, and whether its expunges may be told. Changes that were applied before the first wait are found by the
+// first poll, later ones wake the watch.
+func (s *session) announce(ended <-chan error, alive <-chan time.Time, watched func() (expunges, any bool)) (result, err error) {
 	for {
 		var changed <-chan struct{}
-		if group := s.notify.selected(); s.view != nil && group != nil {
-			if err := s.poll(group.source.kind == "SELECTED"); err != nil {
+		if expunges, any := watched(); any && s.view != nil {
+			if err := s.poll(expunges); err != nil {
 				return nil, err
 			}
 			changed = s.view.watch.C
@@ -101,6 +86,9 @@ func (s *session) announceBetween(ended <-chan error) (result, err error) {
 			if err := s.notifyChanges(); err != nil {
 				return nil, err
 			}
+		case <-alive:
+			// Keeps the state of NATs on the way, and finds out about peers that are gone.
+			s.untagged("OK", "", "Still here")
 		}
 	}
 }

@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -82,6 +85,29 @@ func TestImportAndExport(t *testing.T) {
 	ann.want("NOOP", "OK")
 	ann.want("UID SEARCH RETURN (COUNT) ALL", "COUNT 121")
 
+	// A run was killed, and its last command carried out after the next run had looked: what is there twice is removed, and
+	// nothing else that came meanwhile.
+	for _, subject := range []string{"m0", "mX"} {
+		ann.want("APPEND INBOX {54+}\r\nSubject: "+subject+"\r\n\r\nThis is 0.\r\nFrom here on\r\n>From there\r\n", "OK")
+	}
+	ann.want("FETCH 1,* RFC822.SIZE", "* 1 FETCH (RFC822.SIZE 54)\r\n* 123 FETCH (RFC822.SIZE 54)")
+	interrupted, err := os.OpenFile(journals[0], os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(interrupted, `{"m":"INBOX","v":"maildir","u":1}`)
+	if err := interrupted.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second finds that the first has come to its end
+		n.importing("", args...)
+		ann.want("NOOP", "OK")
+		ann.want("UID SEARCH RETURN (COUNT) SUBJECT m0", "COUNT 1")
+		ann.want("UID SEARCH RETURN (COUNT) SUBJECT mX", "COUNT 1")
+	}
+	ann.want("STORE * +FLAGS.SILENT (\\Deleted)", "OK")
+	ann.want("EXPUNGE", "OK")
+
 	// What changed at the source is brought over, and nothing else.
 	if err := os.Rename(filepath.Join(dir, "cur", "1700000000.x:2,"), filepath.Join(dir, "cur", "1700000000.x:2,FST")); err != nil {
 		t.Fatal(err)
@@ -112,7 +138,14 @@ func TestImportAndExport(t *testing.T) {
 	// From one server to another by IMAP, with a top-up.
 	n.command(password, "account", "add", "dan@"+domain, "--password-stdin")
 	args = []string{"imap", "imap://" + n.listen["imap"], "--user", "ann@" + domain, "--account", "dan@" + domain, "--password-stdin"}
-	n.importing(password, args...)
+	dry := n.importing(password, append(args, "--dry-run")...)
+	dan := n.rawIMAP("dan")
+	dan.want("STATUS INBOX (MESSAGES)", "MESSAGES 0")
+	if r := n.importing(password, args...); r.Messages != dry.Messages || r.Messages != 123 {
+		t.Errorf("imported %d messages, and announced %d", r.Messages, dry.Messages)
+	}
+	dan.want(`STATUS "Gel&APY-scht/2026" (MESSAGES)`, "MESSAGES 1")
+	dan.want("STATUS Sent (MESSAGES)", "MESSAGES 1")
 	if got, want := n.fingerprint("dan"), n.fingerprint("ann"); got != want {
 		t.Errorf("by IMAP:\n%s\nwant\n%s", got, want)
 	}
@@ -123,8 +156,34 @@ func TestImportAndExport(t *testing.T) {
 	if got, want := n.fingerprint("dan"), n.fingerprint("ann"); got != want {
 		t.Errorf("after the top-up:\n%s\nwant\n%s", got, want)
 	}
+	// The final top-up, when the domain moves: what came, changed and went since, in all mailboxes.
+	for _, change := range []string{"UID STORE 7,9 +FLAGS.SILENT (\\Deleted)", "UID EXPUNGE 7,9", "APPEND Sent (\\Seen) {19+}\r\nSubject: just now\r\n\r\n",
+		"CREATE Another", "APPEND Another {19+}\r\nSubject: just now\r\n\r\n", "UID STORE 11 FLAGS.SILENT (\\Answered)"} {
+		ann.want(change, "OK")
+	}
+	for _, want := range []importedReport{{Messages: 2, Flags: 1, Expunged: 2}, {}} {
+		if r := n.importing(password, append(args, "--delete")...); r.Messages != want.Messages || r.Flags != want.Flags || r.Expunged != want.Expunged {
+			t.Errorf("the final top-up did %+v, not %+v", r, want)
+		}
+	}
+	if got, want := n.fingerprint("dan"), n.fingerprint("ann"); got != want {
+		t.Errorf("after the final top-up:\n%s\nwant\n%s", got, want)
+	}
+	dan.want("STATUS Sent (MESSAGES)", "MESSAGES 2")
+	dan.want("STATUS Another (MESSAGES UNSEEN)", "(MESSAGES 1 UNSEEN 1)")
+	n.showsProgress(t, "maildir", dir, "--account", "dan@"+domain, "--into", "Again")
 	if _, err := n.try("", "import", "maildir", dir, "--account", "nobody@"+domain); err == nil || !strings.Contains(err.Error(), "nobody") {
 		t.Errorf("an account that is not there: %v", err)
+	}
+}
+
+// showsProgress imports on a terminal, where a bar tells how far it is.
+func (n *node) showsProgress(t *testing.T, args ...string) {
+	t.Helper()
+	c := newClient(t, "script")
+	command := n.program() + " import " + strings.Join(args, " ") + " --data " + n.data
+	if out := c.run("script", "-qec", command, "/dev/null"); !regexp.MustCompile(`\r\S+ +\[#{30}\] 121 of 121, \d+/s`).Match(out) {
+		t.Errorf("no bar that is full at the end:\n%q", out)
 	}
 }
 
@@ -157,4 +216,111 @@ func untagged(text string) string {
 		out = append(out, line)
 	}
 	return strings.Join(out, "\n")
+}
+
+// TestImportKilled: an import that is killed in the middle, again and again, goes on where it was: in the end each
+// message is there once.
+func TestImportKilled(t *testing.T) {
+	n := newNode(t, "ann", "bob", "cyd")
+	const messages = 1500
+	dir := filepath.Join(t.TempDir(), "Maildir")
+	var mbox strings.Builder
+	for _, sub := range []string{"cur", "new", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range messages {
+		text := fmt.Sprintf("Message-ID: <killed-%d@test.example>\nSubject: killed %d\n\n%s\n", i, i, strings.Repeat(fmt.Sprintf("text %d\n", i), 50))
+		if err := os.WriteFile(filepath.Join(dir, "cur", fmt.Sprintf("17000%05d.x:2,%s", i, []string{"S", "F", "RS"}[i%3])), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&mbox, "From x@test.example Sun Nov 22 12:00:00 2026\nStatus: %s\n%s\n", []string{"RO", "O"}[i%2], text)
+	}
+	file := filepath.Join(t.TempDir(), "INBOX.mbox")
+	if err := os.WriteFile(file, []byte(mbox.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, by := range []struct {
+		account, stdin string
+		args           []string
+	}{
+		{"ann", "", []string{"maildir", dir}},
+		{"bob", "", []string{"mbox", filepath.Dir(file)}},
+		{"cyd", password, []string{"imap", "imap://" + n.listen["imap"], "--user", "ann@" + domain, "--password-stdin"}},
+	} {
+		form, args := by.args[0], append(by.args, "--account", by.account+"@"+domain)
+		kills := 0
+		for at := 100; at < messages; at += 450 {
+			if n.importUntil(by.account, at, by.stdin, args...) {
+				kills++
+			}
+		}
+		if kills == 0 {
+			t.Errorf("%s: no import was killed in the middle", form)
+		}
+		// The last killed one may have left a command behind that is still carried out.
+		n.wait("done with the sessions of the killed", func() bool { return n.metric("trivet_imap_sessions") == 0 })
+		n.importing(by.stdin, args...)
+		subjects := n.subjects(by.account)
+		if len(subjects) != messages {
+			t.Errorf("%s: %d different messages, not %d", form, len(subjects), messages)
+		}
+		for subject, count := range subjects {
+			if count != 1 {
+				t.Fatalf("%s: %s is there %d times", form, subject, count)
+			}
+		}
+		if r := n.importing(by.stdin, args...); r.Messages+r.Flags+r.Expunged != 0 {
+			t.Errorf("%s: once more, with nothing to do, did %+v", form, r)
+		}
+	}
+	if got, want := n.fingerprint("cyd"), n.fingerprint("ann"); got != want {
+		t.Error("what came by IMAP differs from its source")
+	}
+}
+
+// importUntil runs an import and kills it when INBOX has so many messages; it reports whether there was
+// something left to kill.
+func (n *node) importUntil(account string, messages int, stdin string, args ...string) bool {
+	n.t.Helper()
+	cmd := exec.Command(n.program(), append(append([]string{"import"}, args...), "--data", n.data, "--json")...)
+	cmd.Stdin = strings.NewReader(stdin + "\n")
+	if err := cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	r := n.rawIMAP(account)
+	defer r.Close()
+	count := regexp.MustCompile(`\(MESSAGES (\d+)\)`)
+	for {
+		m := count.FindSubmatch(r.command("STATUS INBOX (MESSAGES)"))
+		if m == nil {
+			n.t.Fatal("STATUS tells nothing")
+		}
+		if have, _ := strconv.Atoi(string(m[1])); have >= messages {
+			break
+		}
+		select {
+		case err := <-ended:
+			n.t.Logf("the import ended by itself: %v", err)
+			return false
+		default:
+		}
+	}
+	_ = cmd.Process.Kill()
+	return (<-ended) != nil
+}
+
+// subjects counts the subjects in an INBOX.
+func (n *node) subjects(account string) map[string]int {
+	n.t.Helper()
+	r := n.rawIMAP(account)
+	defer r.Close()
+	counts := map[string]int{}
+	for _, m := range regexp.MustCompile(`ENVELOPE \(\S+ "([^"]*)"`).FindAllSubmatch(r.command("FETCH 1:* ENVELOPE"), -1) {
+		counts[string(m[1])]++
+	}
+	return counts
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +44,28 @@ func (o *importOptions) flags(cmd *cobra.Command) {
 	flags.StringArrayVar(&o.exclude, "exclude", nil, "mailbox of the source to leave out, with * for anything; may be repeated")
 	flags.StringVar(&o.journal, "journal", "", "file that remembers what was imported, so that the same import can be repeated; empty: one in the data folder")
 	flags.BoolVar(&o.quiet, "quiet", false, "no progress bar")
+}
+
+// importFilesCommand is an import from files: root is where they are. source looks at it, before anything is connected.
+func (c *cli) importFilesCommand(use, short string, source func(root string) (importSource, error)) *cobra.Command {
+	o := &importOptions{}
+	cmd := command(use, short, 1, 1, nil)
+	o.flags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		root, err := filepath.Abs(args[0])
+		if err != nil {
+			return err
+		}
+		src, err := source(root)
+		if err != nil {
+			return usageOf(cmd, err)
+		}
+		if err := c.readServerSecret(o); err != nil {
+			return err
+		}
+		return c.runImport(cmd.Context(), cmd, src, o)
+	}
+	return cmd
 }
 
 // flagState is what a message carries besides its octets.

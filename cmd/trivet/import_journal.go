@@ -29,6 +29,9 @@ type journalEntry struct {
 	Flags    string `json:"f,omitempty"` // as they were at the source
 }
 
+// appending is the key of the entry that says from which UID on a run has appended to a mailbox; 0: it came to its end.
+const appending = ""
+
 // journalFile is where an import remembers what it did.
 func (o *importOptions) journalFile(dir dataDir, src importSource) string {
 	if o.journal != "" {

@@ -18,23 +18,13 @@ import (
 )
 
 func (c *cli) importMaildirCommand() *cobra.Command {
-	o := &importOptions{}
-	cmd := command("maildir FOLDER", "Import a Maildir with its folders: Maildir++ (.Sent, .Work.2026) or folders within folders", 1, 1, nil)
-	o.flags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		root, err := filepath.Abs(args[0])
-		if err != nil {
-			return err
-		}
-		if !isMaildir(root) && len(subfolders(root)) == 0 {
-			return usageOf(cmd, fmt.Errorf("%s is no Maildir: there is no folder cur in it", root))
-		}
-		if err := c.readServerSecret(o); err != nil {
-			return err
-		}
-		return c.runImport(cmd.Context(), cmd, maildirSource{root}, o)
-	}
-	return cmd
+	return c.importFilesCommand("maildir FOLDER", "Import a Maildir with its folders: Maildir++ (.Sent, .Work.2026) or folders within folders",
+		func(root string) (importSource, error) {
+			if !isMaildir(root) && len(subfolders(root)) == 0 {
+				return nil, fmt.Errorf("%s is no Maildir: there is no folder cur in it", root)
+			}
+			return maildirSource{root}, nil
+		})
 }
 
 // maildirSource is a Maildir.

@@ -22,20 +22,8 @@ import (
 )
 
 func (c *cli) importMboxCommand() *cobra.Command {
-	o := &importOptions{}
-	cmd := command("mbox FILE-OR-FOLDER", "Import an mbox file, or all of a folder, each as a mailbox", 1, 1, nil)
-	o.flags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		root, err := filepath.Abs(args[0])
-		if err != nil {
-			return err
-		}
-		if err := c.readServerSecret(o); err != nil {
-			return err
-		}
-		return c.runImport(cmd.Context(), cmd, mboxSource{root}, o)
-	}
-	return cmd
+	return c.importFilesCommand("mbox FILE-OR-FOLDER", "Import an mbox file, or all of a folder, each as a mailbox",
+		func(root string) (importSource, error) { return mboxSource{root}, nil })
 }
 
 // mboxSource is an mbox file, or a folder of such files.

@@ -110,7 +110,7 @@ func (im *importing) mailbox(ctx context.Context, box *sourceMailbox) error {
 	known := im.journal.of(box)
 	var fresh, old []incoming
 	for _, m := range box.messages {
-		if _, done := known[m.key]; done {
+		if _, done := known[m.key]; done && m.key != appending {
 			old = append(old, m)
 		} else {
 			fresh = append(fresh, m)
@@ -130,9 +130,19 @@ func (im *importing) mailbox(ctx context.Context, box *sourceMailbox) error {
 		return err
 	}
 	before := im.result.Messages
+	cut := known[appending].UID
+	if len(fresh) > 0 && cut == 0 {
+		if err := im.mark(box, lastUID(known)+1); err != nil {
+			return err
+		}
+	}
 	if err := im.appendAll(ctx, box, here, fresh); err != nil {
 		return err
 	}
+	if err := im.sweep(box, here, cut); err != nil {
+		return err
+	}
+	known = im.journal.of(box)
 	im.result.Mailboxes[at].Messages = im.result.Messages - before
 	return im.update(box, here, old, known)
 }
@@ -321,25 +331,35 @@ func (im *importing) orphans(box *sourceMailbox, here string, fresh []incoming) 
 	if len(fresh) == 0 {
 		return nil, nil
 	}
-	last := uint32(0)
-	for _, e := range known {
-		last = max(last, e.UID)
-	}
 	if _, err := im.dialog.do("EXAMINE " + quoteIMAP(here)); err != nil {
 		return nil, err
 	}
-	lines, err := im.dialog.do(fmt.Sprintf("UID FETCH %d:* (RFC822.SIZE)", last+1))
+	return im.dialog.sizesFrom(lastUID(known) + 1)
+}
+
+// sizesFrom lists the messages of the selected mailbox from a UID on, by their sizes.
+func (d *dialog) sizesFrom(first uint32) (orphans, error) {
+	lines, err := d.do(fmt.Sprintf("UID FETCH %d:* (RFC822.SIZE)", first))
 	found := orphans{}
 	for _, line := range lines {
 		if m := sizeLine.FindStringSubmatch(line); m != nil {
 			uid, _ := strconv.ParseUint(m[1], 10, 32)
 			octets, _ := strconv.ParseInt(m[2], 10, 64)
-			if uint32(uid) > last {
+			if uint32(uid) >= first { // "*" is the last one even if it is below
 				found[octets] = append(found[octets], uint32(uid))
 			}
 		}
 	}
 	return found, err
+}
+
+func lastUID(known map[string]journalEntry) (last uint32) {
+	for key, e := range known {
+		if key != appending {
+			last = max(last, e.UID)
+		}
+	}
+	return last
 }
 
 // adopt returns the UID of a message that is here already, octet for octet, or 0.
@@ -380,7 +400,7 @@ func (im *importing) update(box *sourceMailbox, here string, old []incoming, kno
 	}
 	var gone []journalEntry
 	for key, e := range known {
-		if im.options.delete && !there[key] && e.UID != 0 && !slices.ContainsFunc(box.messages, func(m incoming) bool { return m.key == key }) {
+		if im.options.delete && key != appending && !there[key] && e.UID != 0 && !slices.ContainsFunc(box.messages, func(m incoming) bool { return m.key == key }) {
 			gone = append(gone, e)
 		}
 	}
