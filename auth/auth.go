@@ -74,6 +74,16 @@ type Config struct {
 	Now      func() time.Time // nil: time.Now
 	Guard    *Guard           // told who logs in and who fails to; nil: nobody is
 	Observe  func(Outcome)    // called after each attempt, for metrics; nil: nobody is
+	Attempts func(Attempt)    // called after each guess at a password; nil: nobody is
+}
+
+// Attempt is a guess at a password, right or wrong.
+type Attempt struct {
+	Remote  net.Addr
+	Service Service
+	Account int64  // 0: there is no such account
+	Address string // of the account; what somebody typed who has none may be a password
+	Outcome Outcome
 }
 
 // Outcome is how an attempt ended, as a metric label.
@@ -98,6 +108,7 @@ type Authenticator struct {
 	guard      *Guard
 	remembered *remembered
 	observe    func(Outcome)
+	attempts   func(Attempt)
 	slots      chan struct{} // held while a guess is checked: as many as there are cores
 }
 
@@ -109,6 +120,9 @@ func NewAuthenticator(directory Directory, cfg Config) *Authenticator {
 	if cfg.Observe == nil {
 		cfg.Observe = func(Outcome) {}
 	}
+	if cfg.Attempts == nil {
+		cfg.Attempts = func(Attempt) {}
+	}
 	if len(cfg.Secret) == 0 {
 		cfg.Secret = NewSecret()
 	}
@@ -119,6 +133,7 @@ func NewAuthenticator(directory Directory, cfg Config) *Authenticator {
 		guard:      cfg.Guard,
 		remembered: newRemembered(cfg.Now),
 		observe:    cfg.Observe,
+		attempts:   cfg.Attempts,
 		slots:      make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
 }
@@ -151,7 +166,7 @@ func (a *Authenticator) password(ctx context.Context, c Channel, user, password 
 	if err != nil {
 		return Identity{}, err
 	}
-	return a.guess(ctx, c.Remote, cred, func() (storage.AppPassword, bool) {
+	return a.guess(ctx, c, cred, func() (storage.AppPassword, bool) {
 		candidates := cred.candidates(c.Service)
 		if used, ok := a.remembered.find(candidates, password); ok {
 			return used, true
@@ -225,7 +240,17 @@ type checker func() (storage.AppPassword, bool)
 // guess lets check decide, unless this client has guessed too often. Holding a
 // slot from the look at the throttle to the count of the failure bounds how many
 // guesses made at once get past it.
-func (a *Authenticator) guess(ctx context.Context, remote net.Addr, cred credential, check checker) (Identity, error) {
+func (a *Authenticator) guess(ctx context.Context, c Channel, cred credential, check checker) (Identity, error) {
+	id, err := a.decide(ctx, c.Remote, cred, check)
+	attempt := Attempt{Remote: c.Remote, Service: c.Service, Outcome: outcome(err)}
+	if cred.known {
+		attempt.Account, attempt.Address = cred.AccountID, cred.Address
+	}
+	a.attempts(attempt)
+	return id, err
+}
+
+func (a *Authenticator) decide(ctx context.Context, remote net.Addr, cred credential, check checker) (Identity, error) {
 	select {
 	case a.slots <- struct{}{}:
 	case <-ctx.Done():

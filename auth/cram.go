@@ -110,7 +110,7 @@ func cramResponse(challenge []byte) step {
 		if err != nil {
 			return nil, nil, ErrMalformed
 		}
-		e.identity, err = e.auth.guess(e.ctx, e.channel.Remote, cred, func() (storage.AppPassword, bool) {
+		e.identity, err = e.auth.guess(e.ctx, e.channel, cred, func() (storage.AppPassword, bool) {
 			return storage.AppPassword{}, hmac.Equal(got, want)
 		})
 		return nil, nil, err

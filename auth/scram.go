@@ -123,7 +123,7 @@ func (s *scramAttempt) final(e *Exchange, response []byte) ([]byte, step, error)
 		}
 		return storage.AppPassword{}, false
 	}
-	id, err := e.auth.guess(e.ctx, e.channel.Remote, s.cred, check)
+	id, err := e.auth.guess(e.ctx, e.channel, s.cred, check)
 	if err != nil {
 		return nil, nil, err
 	}

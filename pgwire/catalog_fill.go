@@ -56,6 +56,7 @@ func (c *catalog) people(ctx context.Context) {
 			c.exec("INSERT INTO pg_catalog.pg_database (oid, datname, datdba, size) VALUES (?, ?, ?, ?)", c.oid("database "+d.Name), d.Name, roleOID(d.Owner), d.Bytes)
 		}
 	}
+	c.exec("INSERT INTO pg_catalog.pg_database (oid, datname, datdba) VALUES (?, ?, 10)", c.oid("database "+storage.MailDatabase), storage.MailDatabase)
 	c.exec("INSERT INTO pg_catalog.pg_roles (oid, rolname, rolsuper) VALUES (10, 'trivet', 1)")
 	accounts := []storage.Account{{Address: c.n.identity.Address, Admin: c.n.identity.Admin}}
 	if user.Admin || user.Operator {
@@ -85,6 +86,9 @@ func (c *catalog) relations(ctx context.Context) {
 	for _, r := range c.ask(ctx, `SELECT m.type, m.name, m.sql, (SELECT count(*) FROM pragma_table_info(m.name)) FROM pragma_table_list l JOIN sqlite_schema m ON m.name = l.name
 		WHERE l.schema = 'main' AND l.type <> 'shadow' AND m.name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY m.name`) {
 		kind, name := text(r[0]), text(r[1])
+		if c.n.database == storage.MailDatabase {
+			kind = "view"
+		}
 		c.exec("INSERT INTO pg_catalog.pg_class (oid, relname, relkind, definition, relnatts, relhasindex) VALUES (?, ?, ?, ?, ?, EXISTS (SELECT 1))",
 			c.oid(name), name, relationKinds[kind], text(r[2]), number(r[3]))
 		c.exec("INSERT INTO information_schema.tables (table_catalog, table_name, table_type, is_insertable_into) VALUES (?, ?, ?, ?)", c.n.database, name,

@@ -136,6 +136,9 @@ func appendCounted(dst []byte, s string) []byte {
 // report logs what became of a message, in one line and without its content.
 func (s *session) report(r *reply, b *body) {
 	text, level := "message refused", slog.LevelWarn
+	for _, to := range s.rcpts {
+		s.tell(r, to)
+	}
 	if r.Code == 250 {
 		text, level = "message accepted", slog.LevelInfo
 	}

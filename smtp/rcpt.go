@@ -129,6 +129,7 @@ func (s *session) Rcpt(string, *gosmtp.RcptOptions) error {
 		s.refusals++
 		refusal = s.slowDown(refusal)
 	}
+	s.tell(refusal, r)
 	s.server.log.LogAttrs(s.server.ctx, slog.LevelInfo, "recipient refused", slog.String("id", s.transaction),
 		slog.String("sender", s.mail.from.String()), slog.String("recipient", to.String()),
 		slog.String("remote", s.remote.String()), slog.Int("code", refusal.Code), slog.String("reply", refusal.Message))

@@ -109,6 +109,9 @@ type Config struct {
 	// Judge says what the recipients of mail from outside want, when it has come whole. nil: they want all.
 	Judge Judge
 
+	// Refused is told of each recipient and message that is refused. It must not wait. nil: nobody is.
+	Refused func(Refusal)
+
 	// Healthy fails when no mail can be accepted, say for a full disk; MAIL is
 	// then refused, before the client sends a message in vain. nil: always
 	// healthy.

@@ -42,6 +42,7 @@ var checksumTables = [...]struct{ name, order string }{
 	{"greylist", "network, sender, recipient"}, {"reputation", "kind, name"}, {"known_sender", "account_id, address"}, {"kept_copy", "id"},
 	{"kept_copy_account", "copy_id, account_id"}, {"spam_choice", "account_id"},
 	{"outbox", "id"}, {"mail_filter", "account_id, n"}, {"preference", "account_id, name"},
+	{"journal", "id"},
 }
 
 // Checksum reads the whole directory and index and the users' databases, as of

@@ -64,6 +64,9 @@ func (s *Store) Housekeep(ctx context.Context) error {
 	if err := s.dropExpiredCopies(ctx); err != nil {
 		return err
 	}
+	if err := s.pruneJournal(ctx); err != nil {
+		return err
+	}
 	if err := s.keepDatabases(ctx); err != nil {
 		return err
 	}

@@ -591,4 +591,7 @@ var appliers = map[kind]applier{
 	kindEndOutbox:     apply(applyEndOutbox),
 	kindSetFilters:    apply(applySetFilters),
 	kindSetPreference: apply(applySetPreference),
+
+	kindWriteJournal:  apply(applyWriteJournal),
+	kindForgetJournal: apply(applyForgetJournal),
 }

@@ -101,7 +101,7 @@ const (
 	DropKeeps = 7 * 24 * time.Hour
 	// MaxDatabases bounds the databases of a system, dropped ones too.
 	MaxDatabases = 10_000
-	// MailDatabase is reserved for views over mail.
+	// MailDatabase is the name of the views over mail.
 	MailDatabase = "mail"
 	// effectPart is how much of an effect goes into one command.
 	effectPart = 256 << 10
@@ -279,6 +279,9 @@ func (s *Store) OpenSQL(ctx context.Context, user SQLUser, name string, consiste
 	before, err := s.barrierFor(consistency)
 	if err != nil {
 		return nil, err
+	}
+	if name == MailDatabase {
+		return s.openViews(ctx, user, before)
 	}
 	id, may, err := s.sqlAccess(ctx, user, name)
 	if err != nil {

@@ -66,6 +66,7 @@ type Store struct {
 	filters  filterCache
 	banned   bans
 	spam     spamPolicies
+	journal  journal
 
 	peer      atomic.Pointer[Peer]
 	repairing sync.Mutex

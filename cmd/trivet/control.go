@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -79,9 +80,12 @@ func (e *controlError) error() error {
 }
 
 // controlHandler serves the operations.
-func controlHandler(operations map[string]operation) http.Handler {
+//
+// done is told of each with what it was about.
+func controlHandler(operations map[string]operation, done func(operation, subject string, err error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		do, known := operations[strings.TrimPrefix(r.URL.Path, "/")]
+		name := strings.TrimPrefix(r.URL.Path, "/")
+		do, known := operations[name]
 		if !known || r.Method != http.MethodPost {
 			answerControl(w, nil, &storage.Error{Op: "control", Kind: storage.KindInvalid, Hint: "the running node is of another release: restart it",
 				Err: fmt.Errorf("unknown operation %s %s", r.Method, r.URL.Path)})
@@ -91,9 +95,22 @@ func controlHandler(operations map[string]operation) http.Handler {
 		var result any
 		if err == nil {
 			result, err = do(r.Context(), body) // ends when the command goes away
+			done(name, subjectOf(body), err)
 		}
 		answerControl(w, result, err)
 	})
+}
+
+// subjectOf is the address or the name that an operation is about, if its
+// parameters have one.
+func subjectOf(body []byte) string {
+	var in struct {
+		Address, Name, Domain string
+	}
+	if json.Unmarshal(body, &in) != nil {
+		return "" // it is refused for that
+	}
+	return cmp.Or(in.Address, in.Name, in.Domain)
 }
 
 func answerControl(w http.ResponseWriter, result any, err error) {

@@ -50,7 +50,7 @@ func (c *cli) makeDemoDatabase(ctx context.Context, owner demoAccount) error {
 // sqlCommands are things to try with the databases.
 func (d demonstration) sqlCommands(dir dataDir) []string {
 	try := []string{fmt.Sprintf("%s sql --data %s -d %s -c 'SELECT c.name, sum(i.price) FROM purchase p JOIN customer c ON c.id = customer JOIN item i ON i.id = item GROUP BY 1'",
-		os.Args[0], dir, demoDatabase)}
+		os.Args[0], dir, demoDatabase), fmt.Sprintf("%s sql --data %s --query writers", os.Args[0], dir)}
 	if address, ok := d.Listen[listenSQL]; ok {
 		if host, port, err := net.SplitHostPort(address); err == nil {
 			try = append(try, fmt.Sprintf("PGPASSWORD='%s' psql 'host=%s port=%s user=%s dbname=%s'", d.Accounts[0].Password, host, port, d.Accounts[0].Address, demoDatabase))

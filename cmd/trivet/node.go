@@ -233,6 +233,7 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 	}
 	run.start(late)
 	run.wait.Go(func() { n.keepHouse(background) })
+	run.wait.Go(func() { n.keepJournal(background) })
 	run.wait.Go(func() { n.reportSenders(background) })
 	run.wait.Go(func() { n.send(background) })
 	run.wait.Go(func() { n.keepCertificates(background) })
@@ -273,7 +274,7 @@ func (n *node) earlyServices(open listeners) ([]service, error) {
 	if err != nil {
 		return nil, err
 	}
-	controlServer := &http.Server{Handler: n.withSQL(withProfiles(n.withMailboxes(controlHandler(n.operations())))), ReadHeaderTimeout: controlTimeout}
+	controlServer := &http.Server{Handler: n.withSQL(withProfiles(n.withMailboxes(controlHandler(n.operations(), n.noteChange)))), ReadHeaderTimeout: controlTimeout}
 	services := []service{{"control", control, controlServer.Serve, controlServer.Shutdown}}
 	n.metrics.watch(n)
 	webServer, err := web.NewServer(web.Config{Logger: n.log, Ready: n.raft.Ready, Collectors: n.metrics.collectors,
@@ -300,7 +301,7 @@ func (n *node) mailServices(open listeners) ([]service, error) {
 		return nil, err
 	}
 	authenticator := auth.NewAuthenticator(n.store, auth.Config{Secret: key, Now: n.now, Throttle: n.settings.loginThrottle(), Observe: n.metrics.login,
-		Guard: n.guard})
+		Guard: n.guard, Attempts: n.noteLogin})
 	n.authenticator.Store(authenticator)
 	imapServer := imap.NewServer(imap.Config{Store: n.store, Auth: authenticator, TLS: n.certs.server(), Logger: n.log, Version: release, Limits: n.settings.imapLimits(), Clock: n.now, Current: n.raft.Ready})
 	n.mail.Store(imapServer)

@@ -166,6 +166,7 @@ type verificationRequest struct {
 }
 
 func (n *node) verify(ctx context.Context, in verificationRequest) (verified, error) {
+	n.writeJournal(ctx) // so that nothing comes behind what is looked at, on a node that does nothing else
 	found, err := n.store.Verify(ctx, nil)
 	if err != nil || !in.Compare {
 		return verified{Verification: found}, err

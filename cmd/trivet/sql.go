@@ -23,6 +23,8 @@ import (
 type sqlOptions struct {
 	database     string
 	commands     []string
+	query        string   // one of storage.MailQueries, or "list"
+	set          []string // PARAMETER=VALUE of it
 	csv, table   bool
 	timing       bool
 	linearizable bool
@@ -37,6 +39,8 @@ func (c *cli) sqlCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVarP(&o.database, "database", "d", "", "database; if not given, the only one there is")
 	flags.StringArrayVarP(&o.commands, "command", "c", nil, "statements to run, instead of asking for them; may be given several times")
+	flags.StringVar(&o.query, "query", "", "a question about mail that is shipped; list: show which there are")
+	flags.StringArrayVar(&o.set, "set", nil, "of query: PARAMETER=VALUE; may be given several times")
 	flags.BoolVar(&o.csv, "csv", false, "print CSV")
 	flags.BoolVar(&o.table, "table", false, "print a table, also where nobody looks")
 	flags.BoolVar(&o.timing, "timing", false, "say how long each statement took")
@@ -46,8 +50,13 @@ func (c *cli) sqlCommand() *cobra.Command {
 	flags.BoolVar(&o.insecure, "insecure", false, "of connect: do not check the certificate")
 	fromStdin := flags.Bool("password-stdin", false, "of connect: read the password from the first line of standard input")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if o.connect != "" && o.user == "" {
+		switch {
+		case o.connect != "" && o.user == "":
 			return usageOf(cmd, errors.New("--connect needs --user"))
+		case o.csv && (c.json || o.table), c.json && o.table:
+			return usageOf(cmd, errors.New("give one of --csv, --json and --table"))
+		case o.query != "" && len(o.commands) > 0, o.query == "" && len(o.set) > 0:
+			return usageOf(cmd, errors.New("--set is for --query, which takes no --command"))
 		}
 		in := bufio.NewReader(c.in)
 		password := ""
@@ -65,13 +74,19 @@ func (c *cli) sqlCommand() *cobra.Command {
 
 // sql runs what was given, or what is typed.
 func (c *cli) sql(ctx context.Context, o sqlOptions, password string, in *bufio.Reader) error {
+	if o.query == listQueries {
+		return (&sqlShell{cli: c}).named(ctx, o.query, nil)
+	}
+	if o.query != "" && o.database == "" {
+		o.database = storage.MailDatabase
+	}
 	if o.database == "" && o.connect == "" {
 		var databases []storage.Database
 		if err := c.ask(ctx, "database.list", databaseList{}, &databases); err != nil {
 			return err
 		}
 		if len(databases) != 1 {
-			return usagef("there are %d databases; say which with -d, or make one with 'trivet database create'", len(databases))
+			return usagef("there are %d databases besides mail; say which with -d, or make one with 'trivet database create'", len(databases))
 		}
 		o.database = databases[0].Name
 	}
@@ -81,6 +96,9 @@ func (c *cli) sql(ctx context.Context, o sqlOptions, password string, in *bufio.
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	s := &sqlShell{cli: c, o: o, conn: conn, password: password}
+	if o.query != "" {
+		return s.named(ctx, o.query, o.set)
+	}
 	for _, text := range o.commands {
 		if err := s.run(ctx, text); err != nil {
 			return err

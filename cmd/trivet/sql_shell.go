@@ -181,7 +181,7 @@ func (s *sqlShell) showTable(r *pgconn.ResultReader, columns []pgconn.FieldDescr
 const sqlHelp = `\d            tables and views         \d NAME   columns and indexes of one
 \l            databases                \c NAME   go to another database
 \timing       say how long things take \i FILE   run the statements of a file
-\q            leave
+\q            leave                    \q NAME …  ask a question about mail; \q list shows them
 Statements end with a semicolon. The dialect is SQLite's.
 `
 
@@ -222,6 +222,8 @@ func (s *sqlShell) backslash(ctx context.Context, words []string) error {
 			return err
 		}
 		return s.run(ctx, string(text))
+	case `\q`:
+		return s.named(ctx, argument, words[2:])
 	case `\?`, `\h`, `\help`:
 		_, err := io.WriteString(s.cli.out, sqlHelp)
 		return err

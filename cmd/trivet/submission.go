@@ -22,7 +22,7 @@ const (
 // smtpConfig is what both SMTP servers have in common.
 func (n *node) smtpConfig() smtp.Config {
 	return smtp.Config{Hostname: n.hostname(), Store: n.store, Logger: n.log, TLS: n.certs.exchange(), Limits: n.settings.smtpLimits(),
-		Metrics: n.metrics, Healthy: n.healthy, Clock: n.now, SRSKey: n.srsKey, Node: string(n.settings.Node),
+		Metrics: n.metrics, Refused: n.noteRefusal, Healthy: n.healthy, Clock: n.now, SRSKey: n.srsKey, Node: string(n.settings.Node),
 		SpoolDir: n.dir.path("local/spool"), Guard: n.guard, GreetingDelay: time.Duration(n.settings.GreetingDelay)}
 }
 

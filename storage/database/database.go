@@ -50,6 +50,9 @@ type Database struct {
 	path   string
 	host   Host
 
+	tables []Table  // instead of a file: see [Engine.Views]
+	views  []string // statements that make views on them
+
 	mu         sync.Mutex
 	generation int     // grows when the file is replaced
 	readers    []*conn // idle
@@ -95,7 +98,9 @@ func (d *Database) Close() {
 		return
 	}
 	d.closed = true
-	close(d.jobs)
+	if d.jobs != nil {
+		close(d.jobs)
+	}
 	d.mu.Unlock()
 	d.committer.Wait()
 	d.Replaced()
@@ -123,7 +128,11 @@ func (d *Database) reader(ctx context.Context) (*reader, error) {
 	}
 	generation := d.generation
 	d.mu.Unlock()
-	c, err := openReader(d.path)
+	open := func() (*conn, error) { return openReader(d.path) }
+	if d.tables != nil {
+		open = d.openTables
+	}
+	c, err := open()
 	if err != nil {
 		<-d.engine.running
 		return nil, &Error{State: StateUnavailable, Message: "the database cannot be opened", Hint: "try again in a moment", Err: err}

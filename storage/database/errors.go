@@ -156,6 +156,9 @@ func stateOf(s *sqliteError) State {
 			return m.state
 		}
 	}
+	if strings.HasSuffix(s.message, "may not be modified") {
+		return StateDenied
+	}
 	if strings.Contains(s.message, "already exists") {
 		return StateExists
 	}

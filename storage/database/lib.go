@@ -27,6 +27,11 @@ type conn struct {
 	db   uintptr
 	rule *rule // what statements may do; nil: everything
 
+	module   uintptr         // of our tables, as the library knows it; 0: there are none
+	tableSet uintptr         // and its number
+	running  context.Context // of the statement that runs; nil: none does
+	cause    error           // what a table failed with
+
 	kept  map[string]*stmt // statements kept prepared, by their text
 	order []string         // of kept, the one used least lately first
 
@@ -87,6 +92,7 @@ func (c *conn) close() error {
 		st.finalize()
 	}
 	rc := lib.Xsqlite3_close(c.tls, c.db)
+	c.dropTables()
 	if c.rule != nil {
 		rules.drop(c.db)
 	}
@@ -123,6 +129,11 @@ func (e *sqliteError) Error() string { return e.message }
 func (e *sqliteError) primary() int32 { return e.code & 0xff }
 
 func (c *conn) failure(rc int32) error {
+	if c.cause != nil {
+		cause := c.cause
+		c.cause = nil
+		return cause
+	}
 	e := &sqliteError{code: rc, offset: -1, message: fmt.Sprintf("SQLite error %d", rc)}
 	if c.db != 0 {
 		if code := lib.Xsqlite3_extended_errcode(c.tls, c.db); code != lib.SQLITE_OK {
@@ -252,6 +263,9 @@ func (c *conn) prepare(sql string, flags uint32) (*stmt, string, error) {
 	}
 	st.info.ReadOnly = lib.Xsqlite3_stmt_readonly(c.tls, p) != 0
 	st.info.Explain = lib.Xsqlite3_stmt_isexplain(c.tls, p) != 0
+	if !st.info.ReadOnly && !st.info.Explain && st.info.Transaction == "" && st.info.Savepoint == "" && st.info.Needs < PrivilegeWrite {
+		st.info.Needs = PrivilegeOwn // VACUUM: SQLite asks about it only while it runs
+	}
 	return st, rest, nil
 }
 

@@ -292,6 +292,9 @@ func (s *Session) Transaction(ctx context.Context, statements []Statement) (JobR
 	if err != nil {
 		return JobResult{}, err
 	}
+	if s.db.tables != nil {
+		return s.lookAll(ctx, statements, may)
+	}
 	return s.db.Do(ctx, Job{Statements: statements, Privilege: may, LastID: s.lastID})
 }
 
@@ -310,6 +313,13 @@ func (s *Session) Each(ctx context.Context, statements []Statement) ([]JobResult
 			errs[i] = err
 		}
 		return make([]JobResult, len(statements)), errs
+	}
+	if s.db.tables != nil {
+		results := make([]JobResult, len(statements))
+		for i := range statements {
+			results[i], errs[i] = s.lookAll(ctx, statements[i:i+1], may)
+		}
+		return results, errs
 	}
 	jobs := make([]Job, len(statements))
 	for i, st := range statements {
@@ -366,14 +376,18 @@ func (s *Session) runInside(ctx context.Context, in Statement, sink Sink) (out O
 	if t.failed || t.ended != nil {
 		return s.runSpoiled(in)
 	}
-	if t.w == nil {
+	if t.w == nil && s.db.tables == nil {
 		if err := s.enter(ctx); err != nil {
 			s.spoil(err)
 			return out, "", err
 		}
 	}
-	out, rest, err = s.statement(ctx, in, sink)
-	if err == nil && s.tx == t { // it goes on
+	if t.w != nil {
+		out, rest, err = s.statement(ctx, in, sink)
+	} else {
+		out, rest, err = s.look(ctx, in, sink)
+	}
+	if err == nil && s.tx == t && t.w != nil { // it goes on
 		if err = t.check(); err != nil {
 			s.spoil(err)
 			return out, rest, err

@@ -119,6 +119,8 @@ func (s *stmt) run(ctx context.Context, sink Sink, mostBytes int64) (Outcome, er
 	before := lib.Xsqlite3_total_changes64(s.c.tls, s.c.db)
 	stop := s.c.within(ctx)
 	defer stop()
+	s.c.running = ctx
+	defer func() { s.c.running = nil }()
 	row, err := s.step()
 	if err == nil && s.columns() > 0 { // known only now: the schema may have changed since it was prepared
 		err = s.rows(row, sink, mostBytes, &out)
