@@ -157,7 +157,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"INSERT INTO t VALUES (1, 13)":                                 StateCheck,
 		"INSERT INTO t VALUES (1, 1), (1, 2)":                          StateUnique,
 		"INSERT INTO c VALUES (77)":                                    StateForeignKey,
-		"UPDATE sqlite_schema SET sql = 'x'":                           StateSyntax,
+		"UPDATE sqlite_schema SET sql = 'x'":                           StateDenied,
 		"COMMIT":                                                       StateNoTransaction,
 		"SAVEPOINT x":                                                  StateNoTransaction,
 		many + "SELECT count(*) FROM n":                                StateCanceled,
