@@ -34,6 +34,7 @@ type Store interface {
 
 	Select(ctx context.Context, mailbox int64) (storage.View, error)
 	Items(ctx context.Context, mailbox int64, uids []storage.Range, fields storage.Fields, limit int) ([]storage.Item, error)
+	AppendItems(ctx context.Context, out []storage.Item, mailbox int64, uids []storage.Range, fields storage.Fields, limit int) ([]storage.Item, error)
 	Narrow(ctx context.Context, mailbox int64, q storage.SearchQuery) (uids []uint32, ok bool, err error)
 	Changes(ctx context.Context, mailbox int64, since uint64) (storage.Changes, error)
 	OpenBody(ctx context.Context, messageID int64) (*storage.Body, error)

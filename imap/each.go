@@ -22,8 +22,10 @@ func (s *session) each(numbers []wire.Range, fields storage.Fields, f func(n uin
 // eachOf is each for a view that is not that of the selected mailbox.
 func (s *session) eachOf(v *view, numbers []wire.Range, fields storage.Fields, f func(n uint32, it *storage.Item) error) error {
 	uids := v.uidRanges(numbers)
+	var items []storage.Item
 	for len(uids) > 0 {
-		items, err := s.items(v, uids, fields)
+		var err error
+		items, err = s.items(items, v, uids, fields)
 		if err != nil || len(items) == 0 {
 			return err
 		}
@@ -41,14 +43,15 @@ func (s *session) eachOf(v *view, numbers []wire.Range, fields storage.Fields, f
 	return nil
 }
 
-func (s *session) items(v *view, uids []storage.Range, fields storage.Fields) ([]storage.Item, error) {
+// items reads the next batch, into the memory of the last one.
+func (s *session) items(last []storage.Item, v *view, uids []storage.Range, fields storage.Fields) ([]storage.Item, error) {
 	limit := batchSize
 	if fields != 0 {
 		limit = largeRowBatch
 	}
 	ctx, cancel := s.storage()
 	defer cancel()
-	return s.server.cfg.Store.Items(ctx, v.mailbox.ID, uids, fields, limit)
+	return s.server.cfg.Store.AppendItems(ctx, last, v.mailbox.ID, uids, fields, limit)
 }
 
 // behind returns what of ascending ranges is behind a UID.

@@ -140,7 +140,7 @@ func (s *session) poll(expunge bool) error {
 			return s.pollFailed(err)
 		}
 		v.dirty = false
-		v.modseq = max(v.modseq, ch.Mailbox.HighestModSeq)
+		v.modseq = max(v.modseq, ch.ModSeq)
 		all := slices.Clone(ch.Changed) // merge keeps those that are to be told
 		changed, arrived = v.merge(ch)
 		v.told, v.news = v.told[:0], v.news[:0]

@@ -146,6 +146,9 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (V
 	if err := s.verifyDatabases(ctx, &v); err != nil {
 		return v, err
 	}
+	if err := s.verifyRosters(ctx, &v); err != nil {
+		return v, err
+	}
 	if err := s.verifyCounts(ctx, &v); err != nil {
 		return v, err
 	}

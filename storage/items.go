@@ -10,8 +10,17 @@ import (
 
 // Select reads a mailbox and the UIDs in it, as of one moment.
 func (s *Store) Select(ctx context.Context, mailbox int64) (View, error) {
+	r, err := s.roster(ctx, mailbox)
+	if err != nil {
+		return View{}, readError("select mailbox", err)
+	}
+	if r != nil {
+		if v, ok, err := s.selectRoster(ctx, r); ok || err != nil {
+			return v, readError("select mailbox", err)
+		}
+	}
 	var v View
-	err := s.snapshot(ctx, func(c *conn) error {
+	err = s.snapshot(ctx, func(c *conn) error {
 		var err error
 		if v.Mailbox, err = readMailbox(c, mailbox); err != nil {
 			return err
@@ -29,24 +38,85 @@ func (s *Store) Select(ctx context.Context, mailbox int64) (View, error) {
 	return v, readError("select mailbox", err)
 }
 
+// selectRoster is Select by a roster. The mailbox's row is read first: what the
+// roster has is of that moment or later, unless it has not been told yet.
+func (s *Store) selectRoster(ctx context.Context, r *roster) (v View, ok bool, err error) {
+	err = s.with(ctx, func(c *conn) error {
+		v.Mailbox, err = readMailbox(c, r.id)
+		return err
+	})
+	if err != nil {
+		return v, false, err
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if !r.full || r.modseq < v.Mailbox.HighestModSeq {
+		return v, false, nil
+	}
+	v.UIDs, v.FirstUnseen = r.view()
+	v.Mailbox.HighestModSeq, v.Mailbox.Messages = r.modseq, uint32(len(v.UIDs))
+	v.Mailbox.UIDNext = max(v.Mailbox.UIDNext, r.lastUID()+1)
+	return v, true, nil
+}
+
 // Changes reads what happened in a mailbox after a modification sequence, as
 // of one moment. KindNotFound: the mailbox was deleted.
 func (s *Store) Changes(ctx context.Context, mailbox int64, since uint64) (Changes, error) {
+	if err := s.machine.readable(); err != nil {
+		return Changes{}, err
+	}
+	r := s.machine.rosters.find(mailbox)
+	for range 2 {
+		if r != nil {
+			if ch, ok, err := s.rosterChanges(ctx, r, since); ok || err != nil {
+				return ch, readError("read changes", err)
+			}
+		}
+		var err error
+		if r, err = s.roster(ctx, mailbox); err != nil {
+			return Changes{}, readError("read changes", err)
+		}
+	}
+	return s.readChanges(ctx, mailbox, since)
+}
+
+// rosterChanges is Changes by a roster, which forgets who was expunged; mail.db does not.
+func (s *Store) rosterChanges(ctx context.Context, r *roster, since uint64) (ch Changes, ok bool, err error) {
+	r.mu.RLock()
+	var more bool
+	ch.ModSeq = r.modseq
+	ch.Changed, ch.Expunged, more, ok = r.changes(since)
+	r.mu.RUnlock()
+	if !ok || !more {
+		return ch, ok, nil
+	}
+	err = s.with(ctx, func(c *conn) error {
+		ch.Expunged, err = expungedBetween(c, r.id, since, ch.ModSeq)
+		return err
+	})
+	return ch, true, err
+}
+
+func expungedBetween(c *conn, mailbox int64, since, upTo uint64) (uids []uint32, err error) {
+	err = c.rows("SELECT uid FROM expunged WHERE mailbox_id = ? AND modseq > ? AND modseq <= ? ORDER BY uid", func(st *sqlite.Stmt) bool {
+		uids = append(uids, uint32(st.ColumnInt64(0)))
+		return true
+	}, mailbox, since, upTo)
+	return uids, err
+}
+
+// readChanges is Changes of a mailbox that no roster is kept of.
+func (s *Store) readChanges(ctx context.Context, mailbox int64, since uint64) (Changes, error) {
 	var ch Changes
 	err := s.snapshot(ctx, func(c *conn) error {
-		var err error
-		if ch.Mailbox, err = readMailbox(c, mailbox); err != nil || ch.Mailbox.HighestModSeq == since {
+		m, err := readMailbox(c, mailbox)
+		if ch.ModSeq = m.HighestModSeq; err != nil || ch.ModSeq == since {
 			return err
 		}
-		err = c.rows("SELECT uid FROM expunged WHERE mailbox_id = ? AND modseq > ? ORDER BY uid", func(st *sqlite.Stmt) bool {
-			ch.Expunged = append(ch.Expunged, uint32(st.ColumnInt64(0)))
-			return true
-		}, mailbox, since)
-		if err != nil {
+		if ch.Expunged, err = expungedBetween(c, mailbox, since, ch.ModSeq); err != nil {
 			return err
 		}
-		return c.rows(`SELECT uid, flags, keywords, modseq FROM mailbox_message INDEXED BY mailbox_message_modseq
-			WHERE mailbox_id = ? AND modseq > ? ORDER BY uid`, func(st *sqlite.Stmt) bool {
+		return c.rows("SELECT uid, flags, keywords, modseq FROM mailbox_message WHERE mailbox_id = ? AND modseq > ? ORDER BY uid", func(st *sqlite.Stmt) bool {
 			ch.Changed = append(ch.Changed, Change{UID: uint32(st.ColumnInt64(0)), Flags: Flags(st.ColumnInt64(1)),
 				Keywords: st.ColumnText(2), ModSeq: uint64(st.ColumnInt64(3))})
 			return true
@@ -66,7 +136,25 @@ const MaxItemsBytes = 4 << 20
 // of them and little more than [MaxItemsBytes]. Whoever wants more goes on
 // behind the last UID; none are left when none come. Limit 0: no limits.
 func (s *Store) Items(ctx context.Context, mailbox int64, uids []Range, fields Fields, limit int) ([]Item, error) {
-	var out []Item
+	return s.AppendItems(ctx, nil, mailbox, uids, fields, limit)
+}
+
+// AppendItems is [Store.Items] into memory that the caller has; what is in out is overwritten.
+func (s *Store) AppendItems(ctx context.Context, out []Item, mailbox int64, uids []Range, fields Fields, limit int) ([]Item, error) {
+	if err := s.machine.readable(); err != nil {
+		return nil, err
+	}
+	out = out[:0]
+	if r := s.machine.rosters.find(mailbox); r != nil {
+		if items, ok, err := s.rosterItems(ctx, r, out, uids, fields, limit); ok || err != nil {
+			return items, readError("read messages", err)
+		}
+	}
+	return s.readItems(ctx, out, mailbox, uids, fields, limit)
+}
+
+// readItems is AppendItems of a mailbox that no roster is kept of.
+func (s *Store) readItems(ctx context.Context, out []Item, mailbox int64, uids []Range, fields Fields, limit int) ([]Item, error) {
 	sql := itemsQuery(fields)
 	err := s.with(ctx, func(c *conn) error {
 		zones := map[int]*time.Location{0: time.UTC}

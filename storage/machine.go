@@ -55,6 +55,9 @@ type Machine struct {
 	retried     atomic.Uint64 // grows whenever an operator has recipients tried: see Store.QueueRetries
 	audits      audits
 
+	rosters  *rosters
+	contents *contents
+
 	damage    damage
 	decoder   *zstd.Decoder
 	preparing sync.Mutex // held while packs are got, or a state arrives
@@ -73,6 +76,8 @@ const (
 // use makes f the files of the machine.
 func (m *Machine) use(f *files) error {
 	m.files = f
+	m.rosters.clear()
+	m.contents.clear()
 	var err error
 	m.mailApplied, err = readApplied(f.mail)
 	m.applied.Store(min(m.mailApplied, f.packs.applied, f.databases.applied(m.mailApplied)))
@@ -169,6 +174,7 @@ type batch struct {
 	written int64
 	level   int    // of the state, as of the command that comes next
 	kept    uint64 // the last command that was not refused
+	rosters []rosterChange
 
 	directory  bool // domains, accounts or aliases changed
 	bans       bool // bans changed
@@ -235,7 +241,7 @@ func (b *batch) applyOne(e Entry) ([]byte, error) {
 		return nil, err
 	}
 	before := b.m.files.mail.writes
-	t := &tx{mail: b.m.files.mail, packs: b.m.files.packs, index: e.Index, at: c.at, touched: b.touched, level: b.level}
+	t := &tx{mail: b.m.files.mail, packs: b.m.files.packs, index: e.Index, at: c.at, touched: b.touched, level: b.level, watched: b.m.rosters}
 	value, err := appliers[c.kind](t, c.body)
 	if err == nil {
 		return b.keep(e, c, t, value)
@@ -272,6 +278,7 @@ func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
 	b.spam = b.spam || c.kind >= kindSetSpamPolicy && c.kind <= lastSpamKind || c.kind.ofDirectory()
 	b.catalogue = b.catalogue || c.kind.ofCatalogue()
 	b.kept, b.level = e.Index, t.level
+	b.rosters = append(b.rosters, t.rosters...)
 	b.queue = b.queue || c.kind == kindDispatch || c.kind == kindChangeQueue || c.kind == kindRecord
 	b.retry = b.retry || c.kind == kindChangeQueue
 	answer, err := encodeAnswer(value)
@@ -343,6 +350,7 @@ func (b *batch) commit(last Entry) error {
 		return err
 	}
 	b.began = false
+	m.rosters.follow(b.rosters) // before anybody can hear of it
 	m.mailApplied = max(m.mailApplied, last.Index)
 	m.applied.Store(max(m.applied.Load(), last.Index))
 	// The batch is in: an error from here on cannot take it back.
@@ -439,6 +447,8 @@ type tx struct {
 	ids     int64 // how many ids this command has taken
 	level   int   // of the state; what an older release would not do waits for it
 	touched map[int64]int64
+	rosters []rosterChange // what it did to mailboxes
+	watched *rosters
 
 	// Changes to the packs, made once the command can no longer be refused.
 	chunks  []chunk

@@ -298,6 +298,7 @@ const afterDelimiter = "0"
 
 // removeMailbox deletes a mailbox with its messages and what they used.
 func (t *tx) removeMailbox(id int64) error {
+	t.rosters = append(t.rosters, rosterChange{mailbox: id, dropped: true})
 	_, err := t.mail.exec(`UPDATE account SET (used_bytes, used_messages) =
 		(SELECT used_bytes - m.size, used_messages - m.messages FROM mailbox m WHERE m.id = ?1)
 		WHERE id = (SELECT account_id FROM mailbox WHERE id = ?1)`, id)

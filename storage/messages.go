@@ -239,6 +239,8 @@ func (t *tx) addItem(to target, it item) (uid int64, err error) {
 	_, err = t.mail.exec(`INSERT INTO mailbox_message (mailbox_id, uid, message_id, flags, keywords, modseq, size, internal_date, zone, save_date)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, mailbox, uid, it.message, it.flags, it.keywords, modseq, it.size, it.date, it.zone, t.at)
 	t.touch(mailbox, account)
+	t.rosters = append(t.rosters, rosterChange{mailbox: mailbox, modseq: uint64(modseq), keywords: it.keywords,
+		row: rosterRow{message: it.message, modseq: uint64(modseq), size: it.size, date: it.date, saved: t.at, uid: uint32(uid), zone: int16(it.zone), flags: it.flags}})
 	return uid, err
 }
 

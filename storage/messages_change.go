@@ -138,9 +138,40 @@ func applyStoreFlags(t *tx, b storeFlags) (any, error) {
 		return out, nil
 	}
 	out.ModSeq = uint64(modseq)
+	if err := t.noteStored(&b, out.ModSeq, changed); err != nil {
+		return nil, err
+	}
 	_, err = t.mail.exec("UPDATE mailbox SET highestmodseq = ?, unseen = unseen + ?, deleted = deleted + ? WHERE id = ?", modseq, unseen, deleted, b.Mailbox)
 	t.touch(m.ID, m.AccountID)
 	return out, err
+}
+
+// maxFew is how many UIDs a STORE may name for what it changed to be read again at once.
+const maxFew = 64
+
+// noteStored tells the rosters of a STORE. One without rows cannot work out what changed.
+func (t *tx) noteStored(b *storeFlags, modseq uint64, changed int) error {
+	c := rosterChange{mailbox: b.Mailbox, modseq: modseq, store: b, stored: changed}
+	span := uint64(0)
+	for _, r := range b.UIDs {
+		span += uint64(r.Last-r.First) + 1
+	}
+	if span > maxFew || !t.watched.needsFew(b.Mailbox) {
+		t.rosters = append(t.rosters, c)
+		return nil
+	}
+	for _, r := range b.UIDs {
+		err := t.mail.rows("SELECT uid, flags, keywords FROM mailbox_message WHERE mailbox_id = ? AND uid BETWEEN ? AND ? AND modseq = ? ORDER BY uid",
+			func(st *sqlite.Stmt) bool {
+				c.few = append(c.few, Change{UID: uint32(st.ColumnInt64(0)), Flags: Flags(st.ColumnInt64(1)), Keywords: st.ColumnText(2), ModSeq: modseq})
+				return true
+			}, b.Mailbox, r.First, r.Last, modseq)
+		if err != nil {
+			return err
+		}
+	}
+	t.rosters = append(t.rosters, c)
+	return nil
 }
 
 // changedAfter appends the UIDs in a range that changed after a modification sequence.
@@ -278,6 +309,11 @@ func (t *tx) removeItems(mailbox, account int64, items []transferred) error {
 		}
 	}
 	t.touch(mailbox, account)
+	gone := make([]uint32, len(items))
+	for i := range items {
+		gone[i] = uint32(items[i].uid)
+	}
+	t.rosters = append(t.rosters, rosterChange{mailbox: mailbox, modseq: uint64(modseq), gone: gone})
 	return nil
 }
 

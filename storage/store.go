@@ -30,6 +30,12 @@ type Config struct {
 	Readers int
 	// PackBytes is the size at which a pack is sealed; 0: [DefaultPackBytes].
 	PackBytes int64
+	// RosterBytes is how much memory the mailboxes take that somebody has open;
+	// 0: [DefaultRosterBytes].
+	RosterBytes int64
+	// ContentBytes is how much memory the envelopes and structures take that were
+	// read lately; 0: [DefaultContentBytes].
+	ContentBytes int64
 	// SearchSettle is how long a new message may wait before it is in the search
 	// index; 0: search.DefaultSettle.
 	SearchSettle time.Duration
@@ -88,6 +94,12 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.PackBytes == 0 {
 		cfg.PackBytes = DefaultPackBytes
 	}
+	if cfg.RosterBytes == 0 {
+		cfg.RosterBytes = DefaultRosterBytes
+	}
+	if cfg.ContentBytes == 0 {
+		cfg.ContentBytes = DefaultContentBytes
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -131,7 +143,8 @@ func (s *Store) open() error {
 		return damaged
 	}
 	s.machine = &Machine{dir: state, decoder: s.decoder, prepared: map[int64]prepared{}, readers: s.cfg.Readers, feed: s.feed, log: s.cfg.Logger,
-		failpoint: s.cfg.Failpoint, checkpoint: make(chan struct{}, 1), queued: make(chan struct{}, 1), replaced: s.databasesReplaced}
+		failpoint: s.cfg.Failpoint, checkpoint: make(chan struct{}, 1), queued: make(chan struct{}, 1), replaced: s.databasesReplaced,
+		rosters: newRosters(s.cfg.RosterBytes), contents: newContents(s.cfg.ContentBytes)}
 	s.machine.damage.rebuilds.Store(s.cfg.Rebuilds)
 	if damaged == nil {
 		if damaged = s.machine.use(f); !s.cfg.Rebuilds || !IsDamaged(damaged) {

@@ -211,7 +211,7 @@ type Change struct {
 
 // Changes is what happened in a mailbox since a modification sequence.
 type Changes struct {
-	Mailbox  Mailbox  // the state these changes lead to
+	ModSeq   uint64   // the HIGHESTMODSEQ these changes lead to
 	Changed  []Change // new or changed messages that still exist, by UID
 	Expunged []uint32 // UIDs, ascending
 }
