@@ -35,11 +35,12 @@ func (s *Store) Select(ctx context.Context, mailbox int64) (View, error) {
 			return true
 		}, mailbox)
 	})
+	s.machine.rosters.settled()
 	return v, readError("select mailbox", err)
 }
 
 // selectRoster is Select by a roster. The mailbox's row is read first: what the
-// roster has is of that moment or later, unless it has not been told yet.
+// roster has is of that moment or later.
 func (s *Store) selectRoster(ctx context.Context, r *roster) (v View, ok bool, err error) {
 	err = s.with(ctx, func(c *conn) error {
 		v.Mailbox, err = readMailbox(c, r.id)
@@ -48,6 +49,7 @@ func (s *Store) selectRoster(ctx context.Context, r *roster) (v View, ok bool, e
 	if err != nil {
 		return v, false, err
 	}
+	s.machine.rosters.settled()
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if !r.full || r.modseq < v.Mailbox.HighestModSeq {
@@ -122,6 +124,7 @@ func (s *Store) readChanges(ctx context.Context, mailbox int64, since uint64) (C
 			return true
 		}, mailbox, since)
 	})
+	s.machine.rosters.settled()
 	return ch, readError("read changes", err)
 }
 
@@ -178,6 +181,7 @@ func (s *Store) readItems(ctx context.Context, out []Item, mailbox int64, uids [
 		}
 		return nil
 	})
+	s.machine.rosters.settled()
 	return out, readError("read messages", err)
 }
 

@@ -346,11 +346,9 @@ func (b *batch) commit(last Entry) error {
 	if err := m.fail("storage.mail.commit.before"); err != nil {
 		return err
 	}
-	if _, err := m.files.mail.exec("COMMIT"); err != nil {
+	if err := b.commitMail(); err != nil {
 		return err
 	}
-	b.began = false
-	m.rosters.follow(b.rosters) // before anybody can hear of it
 	m.mailApplied = max(m.mailApplied, last.Index)
 	m.applied.Store(max(m.applied.Load(), last.Index))
 	// The batch is in: an error from here on cannot take it back.
@@ -362,6 +360,18 @@ func (b *batch) commit(last Entry) error {
 	if err := m.fail("storage.mail.commit.after"); err != nil {
 		m.log.Warn("injected fault after commit", "error", err)
 	}
+	return nil
+}
+
+// commitMail commits, and tells the rosters before anybody can hear of it.
+func (b *batch) commitMail() error {
+	b.m.rosters.committing.Lock()
+	defer b.m.rosters.committing.Unlock()
+	if _, err := b.m.files.mail.exec("COMMIT"); err != nil {
+		return err
+	}
+	b.began = false
+	b.m.rosters.follow(b.rosters)
 	return nil
 }
 

@@ -199,14 +199,20 @@ func storeQuery(b storeFlags) (sql string, args []any) {
 
 type flagCount struct{ unseen, deleted int64 }
 
-// countFlags counts what mailboxes keep count of, unless the change cannot alter it.
-func (t *tx) countFlags(b storeFlags, r Range) (flagCount, error) {
-	var n flagCount
-	if b.Op != FlagsReplace && b.Flags&(FlagSeen|FlagDeleted) == 0 {
-		return n, nil
+// countFlags counts what mailboxes keep count of, as far as the change can alter it.
+func (t *tx) countFlags(b storeFlags, r Range) (n flagCount, err error) {
+	if b.Op == FlagsReplace || b.Flags&FlagSeen != 0 {
+		n.unseen, err = t.countOf("flags & 1 = 0", b.Mailbox, r)
 	}
-	_, err := t.mail.row("SELECT total(flags & 1 = 0), total(flags & 8 <> 0) FROM mailbox_message WHERE mailbox_id = ? AND uid BETWEEN ? AND ?",
-		func(st *sqlite.Stmt) { n = flagCount{st.ColumnInt64(0), st.ColumnInt64(1)} }, b.Mailbox, r.First, r.Last)
+	if err == nil && (b.Op == FlagsReplace || b.Flags&FlagDeleted != 0) {
+		n.deleted, err = t.countOf("flags & 8 <> 0", b.Mailbox, r)
+	}
+	return n, err
+}
+
+func (t *tx) countOf(condition string, mailbox int64, r Range) (n int64, err error) {
+	_, err = t.mail.row("SELECT count(*) FROM mailbox_message WHERE mailbox_id = ? AND uid BETWEEN ? AND ? AND "+condition,
+		func(st *sqlite.Stmt) { n = st.ColumnInt64(0) }, mailbox, r.First, r.Last)
 	return n, err
 }
 

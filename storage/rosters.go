@@ -25,6 +25,11 @@ const maxLightRosters = 1 << 13
 type rosters struct {
 	limit int64
 
+	// committing is held by the machine from a commit until the rosters know of
+	// it. Whoever has read from mail.db what they may not know yet waits for it:
+	// else what a session reads next could be older.
+	committing sync.RWMutex
+
 	mu      sync.Mutex
 	byID    map[int64]*kept
 	full    *list.List // of *kept with rows, the last used first
@@ -56,6 +61,12 @@ const maxPending = 1 << 14
 
 func newRosters(limit int64) *rosters {
 	return &rosters{limit: limit, byID: map[int64]*kept{}, full: list.New(), light: list.New(), loading: map[int64]*loading{}}
+}
+
+// settled returns when the rosters know all that could be read until now.
+func (rs *rosters) settled() {
+	rs.committing.RLock()
+	defer rs.committing.RUnlock()
 }
 
 // find returns the roster of a mailbox, if there is one.
