@@ -77,7 +77,7 @@ func (c *candidate) open() bool {
 		c.fail(err)
 		return false
 	}
-	body, err := c.session.openBody(c.item.MessageID)
+	body, err := c.session.openItem(c.item)
 	switch {
 	case err == nil:
 		c.root, c.octets = root, body

@@ -37,6 +37,8 @@ type Store interface {
 	AppendItems(ctx context.Context, out []storage.Item, mailbox int64, uids []storage.Range, fields storage.Fields, limit int) ([]storage.Item, error)
 	Narrow(ctx context.Context, mailbox int64, q storage.SearchQuery) (uids []uint32, ok bool, err error)
 	Changes(ctx context.Context, mailbox int64, since uint64) (storage.Changes, error)
+	OpenItem(ctx context.Context, it *storage.Item) (*storage.Body, error)
+	OpenItems(ctx context.Context, items []storage.Item) ([]*storage.Body, error)
 	OpenBody(ctx context.Context, messageID int64) (*storage.Body, error)
 	Watch(account, mailbox int64) *storage.Watch
 	ClaimRecent(ctx context.Context, mailbox int64, next uint32) (first uint32, err error)

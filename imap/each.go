@@ -21,14 +21,7 @@ func (s *session) each(numbers []wire.Range, fields storage.Fields, f func(n uin
 
 // eachOf is each for a view that is not that of the selected mailbox.
 func (s *session) eachOf(v *view, numbers []wire.Range, fields storage.Fields, f func(n uint32, it *storage.Item) error) error {
-	uids := v.uidRanges(numbers)
-	var items []storage.Item
-	for len(uids) > 0 {
-		var err error
-		items, err = s.items(items, v, uids, fields)
-		if err != nil || len(items) == 0 {
-			return err
-		}
+	return s.eachBatch(v, numbers, fields, func(items []storage.Item) error {
 		for i := range items {
 			n := v.sequence(items[i].UID)
 			if n == 0 {
@@ -37,6 +30,23 @@ func (s *session) eachOf(v *view, numbers []wire.Range, fields storage.Fields, f
 			if err := f(n, &items[i]); err != nil {
 				return err
 			}
+		}
+		return nil
+	})
+}
+
+// eachBatch is eachOf by the batch. The memory of one is used for the next.
+func (s *session) eachBatch(v *view, numbers []wire.Range, fields storage.Fields, f func(items []storage.Item) error) error {
+	uids := v.uidRanges(numbers)
+	var items []storage.Item
+	for len(uids) > 0 {
+		var err error
+		items, err = s.items(items, v, uids, fields)
+		if err != nil || len(items) == 0 {
+			return err
+		}
+		if err := f(items); err != nil {
+			return err
 		}
 		uids = behind(uids, items[len(items)-1].UID)
 	}

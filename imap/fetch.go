@@ -82,7 +82,7 @@ func (s *session) fetch(c *call) error {
 			return err
 		}
 	}
-	if err := s.each(numbers, f.fields, func(n uint32, it *storage.Item) error { return s.fetchOne(f, n, it) }); err != nil {
+	if err := s.fetchAll(f, s.view, numbers); err != nil {
 		return err
 	}
 	if f.failure == nil && f.sent < count(numbers) {

@@ -22,24 +22,24 @@ type source struct {
 
 // fetchOne writes the FETCH response of one message. All that can fail without harm is done before
 // its first octet; a failure in the middle of a literal leaves nothing but to close the connection.
-func (s *session) fetchOne(f *fetching, n uint32, it *storage.Item) error {
-	src := source{item: it}
+func (s *session) fetchOne(f *fetching, n uint32, it *storage.Item, body *storage.Body) error {
+	src := source{item: it, body: body}
+	defer src.close()
 	if f.fields&storage.FieldStructure != 0 {
 		var err error
 		if src.root, err = message.ParseStructure(it.Structure); err != nil {
 			return err
 		}
 	}
-	if f.body {
-		body, err := s.openBody(it.MessageID)
+	if f.body && body == nil {
+		var err error
+		src.body, err = s.openItem(it)
 		if storage.KindOf(err) == storage.KindNotFound && err != nil {
 			return nil // expunged and collected since its row was read
 		}
 		if err != nil {
 			return err
 		}
-		defer body.Close()
-		src.body = body
 	}
 	if f.flags {
 		s.keywordsKnown(it.Keywords)
@@ -60,10 +60,49 @@ func (s *session) fetchOne(f *fetching, n uint32, it *storage.Item) error {
 	return s.w.Err()
 }
 
-func (s *session) openBody(id int64) (*storage.Body, error) {
+func (src *source) close() {
+	if src.body != nil {
+		_ = src.body.Close()
+	}
+}
+
+func (s *session) openItem(it *storage.Item) (*storage.Body, error) {
 	ctx, cancel := s.storage()
 	defer cancel()
-	return s.server.cfg.Store.OpenBody(ctx, id)
+	return s.server.cfg.Store.OpenItem(ctx, it)
+}
+
+// fetchAll writes the responses of messages. Bodies are read some together, and never many before
+// they are written.
+func (s *session) fetchAll(f *fetching, v *view, numbers []wire.Range) error {
+	if !f.body {
+		return s.eachOf(v, numbers, f.fields, func(n uint32, it *storage.Item) error { return s.fetchOne(f, n, it, nil) })
+	}
+	return s.eachBatch(v, numbers, f.fields, func(items []storage.Item) error {
+		for len(items) > 0 {
+			bodies, err := s.openItems(items)
+			if err != nil {
+				return err
+			}
+			for i, body := range bodies {
+				n := v.sequence(items[i].UID)
+				if n == 0 {
+					continue
+				}
+				if err := s.fetchOne(f, n, &items[i], body); err != nil {
+					return err
+				}
+			}
+			items = items[len(bodies):]
+		}
+		return nil
+	})
+}
+
+func (s *session) openItems(items []storage.Item) ([]*storage.Body, error) {
+	ctx, cancel := s.storage()
+	defer cancel()
+	return s.server.cfg.Store.OpenItems(ctx, items)
 }
 
 func (s *session) fetchItem(f *fetching, it *fetchItem, src *source) {

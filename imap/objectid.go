@@ -50,7 +50,7 @@ func (s *session) references(it *storage.Item) []string {
 	if err != nil {
 		return nil
 	}
-	body, err := s.openBody(it.MessageID)
+	body, err := s.openItem(it)
 	if err != nil {
 		return nil
 	}

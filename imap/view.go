@@ -184,9 +184,7 @@ func (s *session) notifyArrived(last uint32) error {
 		return nil
 	}
 	f := *group.fetch
-	return s.each([]wire.Range{{Lo: uint32(first + 1), Hi: uint32(len(s.view.uids))}}, f.fields, func(n uint32, it *storage.Item) error {
-		return s.fetchOne(&f, n, it)
-	})
+	return s.fetchAll(&f, s.view, []wire.Range{{Lo: uint32(first + 1), Hi: uint32(len(s.view.uids))}})
 }
 
 // merge takes changes into the view and returns those of messages the client knows.

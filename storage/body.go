@@ -23,6 +23,7 @@ type Body struct {
 
 	n     int // which chunk plain holds; -1: none
 	plain []byte
+	ahead []byte // the first chunk, compressed, when it was read with others
 }
 
 var bodyBuffers = sync.Pool{New: func() any { return new([]byte) }}
@@ -130,14 +131,19 @@ func (b *Body) read(n int) error {
 	if n >= len(b.chunks) {
 		return fmt.Errorf("message %d has %d chunks for %d octets", b.id, len(b.chunks), b.size)
 	}
-	data, err := b.store.chunk(context.Background(), b.chunks[n])
-	if err != nil {
-		return err
+	data := b.ahead
+	b.ahead = nil // what does not decompress is read again once it was repaired
+	if n > 0 || data == nil {
+		var err error
+		if data, err = b.store.chunk(context.Background(), b.chunks[n]); err != nil {
+			return err
+		}
 	}
 	if b.plain == nil {
 		b.plain = *bodyBuffers.Get().(*[]byte)
 	}
 	b.n = -1
+	var err error
 	if b.plain, err = b.store.decoder.DecodeAll(data, b.plain[:0]); err != nil {
 		return fmt.Errorf("message %d, chunk %d: %w", b.id, b.chunks[n], err)
 	}
