@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"path/filepath"
 	"regexp"
@@ -123,6 +124,9 @@ type sqlRoom struct {
 	engine *database.Engine
 	mu     sync.Mutex
 	open   map[int64]*sqlHost
+
+	access remembered[sqlAsk, sqlAnswer]
+	tokens remembered[[sha256.Size]byte, knownToken]
 
 	barrier func(ctx context.Context) error
 }
@@ -283,14 +287,15 @@ func (s *Store) OpenSQL(ctx context.Context, user SQLUser, name string, consiste
 	if name == MailDatabase {
 		return s.openViews(ctx, user, before)
 	}
-	id, may, err := s.sqlAccess(ctx, user, name)
+	asOf := s.machine.catalogue.Load()
+	found, err := s.sql.access.get(asOf, sqlAsk{user, name}, func() (sqlAnswer, error) { return s.sqlAccess(ctx, user, name) })
 	if err != nil {
 		return nil, err
 	}
-	if may == database.PrivilegeNone {
+	if found.may == database.PrivilegeNone {
 		return nil, fail("open database "+quote(name), KindNotFound, "'trivet database list' shows those there are; its owner can grant access")
 	}
-	session := s.database(id).NewSession(s.accessCheck(user, id))
+	session := s.database(found.id).NewSession(s.accessCheck(user, found, asOf))
 	session.Before = before
 	return session, nil
 }
@@ -308,15 +313,15 @@ func (s *Store) barrierFor(c Consistency) (func(context.Context) error, error) {
 	return nil, fail("open a session", KindInvalid, "the consistency is local, session or linearizable")
 }
 
-func (s *Store) sqlAccess(ctx context.Context, user SQLUser, name string) (id int64, may Privilege, err error) {
+func (s *Store) sqlAccess(ctx context.Context, user SQLUser, name string) (a sqlAnswer, err error) {
 	err = s.with(ctx, func(c *conn) error {
-		found, err := c.row("SELECT id FROM database WHERE name = ? AND dropped = 0", func(st *sqlite.Stmt) { id = st.ColumnInt64(0) }, name)
+		found, err := c.row("SELECT id FROM database WHERE name = ? AND dropped = 0", func(st *sqlite.Stmt) { a.id = st.ColumnInt64(0) }, name)
 		if err == nil && found {
-			may, err = privilege(c, user, id)
+			a.may, err = privilege(c, user, a.id)
 		}
 		return err
 	})
-	return id, may, readError("open database", err)
+	return a, readError("open database", err)
 }
 
 // privilege reads what a user may do with a database that is not dropped.
@@ -331,12 +336,12 @@ func privilege(c *conn, user SQLUser, id int64) (may Privilege, err error) {
 	return may, err
 }
 
-// accessCheck remembers the answer while the catalogue stays as it is.
-func (s *Store) accessCheck(user SQLUser, id int64) database.Access {
-	var asOf uint64
-	var known Privilege
+// accessCheck remembers the answer while the catalogue stays as it is, at first
+// what was found as of asOf.
+func (s *Store) accessCheck(user SQLUser, found sqlAnswer, asOf uint64) database.Access {
+	id, known := found.id, found.may
 	return func(ctx context.Context) (Privilege, error) {
-		now := s.machine.catalogue.Load() + 1
+		now := s.machine.catalogue.Load()
 		if now == asOf {
 			return known, nil
 		}

@@ -250,23 +250,34 @@ func (s *Store) AccountByToken(ctx context.Context, secret string) (Account, err
 		return Account{}, denied
 	}
 	hash := sha256.Sum256([]byte(secret))
+	known, err := s.sql.tokens.get(s.machine.catalogue.Load(), hash, func() (knownToken, error) { return s.tokenAccount(ctx, hash[:], denied) })
+	if err == nil && known.expires != 0 && known.expires <= s.cfg.Now().UnixMilli() {
+		err = denied
+	}
+	if err != nil {
+		return Account{}, err
+	}
+	return known.account, nil
+}
+
+// tokenAccount finds whose token has this hash, or denied.
+func (s *Store) tokenAccount(ctx context.Context, hash []byte, denied error) (known knownToken, err error) {
 	var id int64
-	err := s.with(ctx, func(c *conn) error {
-		_, err := c.row("SELECT account_id FROM token WHERE hash = ? AND (expires = 0 OR expires > ?)", func(st *sqlite.Stmt) { id = st.ColumnInt64(0) },
-			hash[:], s.cfg.Now().UnixMilli())
+	err = s.with(ctx, func(c *conn) error {
+		_, err := c.row("SELECT account_id, expires FROM token WHERE hash = ?", func(st *sqlite.Stmt) { id, known.expires = st.ColumnInt64(0), st.ColumnInt64(1) }, hash)
 		return err
 	})
 	if err != nil {
-		return Account{}, readError("log in", err)
+		return known, readError("log in", err)
 	}
 	if id == 0 {
-		return Account{}, denied
+		return known, denied
 	}
-	a, err := s.Account(ctx, id)
-	if err == nil && a.Disabled {
-		return Account{}, denied
+	known.account, err = s.Account(ctx, id)
+	if err == nil && known.account.Disabled {
+		err = denied
 	}
-	return a, err
+	return known, err
 }
 
 func applyAddToken(t *tx, b addToken) (any, error) {
