@@ -4,12 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -235,11 +235,13 @@ func (c *sqlClient) do(path, body string) error {
 		}
 		break
 	}
-	if length < 0 {
-		return errors.New("the answer does not say how long it is")
+	var err error
+	if length >= 0 {
+		c.answer = append(c.answer[:0], make([]byte, length)...)
+		_, err = io.ReadFull(c.in, c.answer)
+	} else if c.answer, err = io.ReadAll(httputil.NewChunkedReader(c.in)); err == nil {
+		_, err = c.in.Discard(len("\r\n"))
 	}
-	c.answer = append(c.answer[:0], make([]byte, length)...)
-	_, err := io.ReadFull(c.in, c.answer)
 	if err == nil && (status != "200" || bytes.Contains(c.answer, []byte(`"error"`))) {
 		err = fmt.Errorf("%s: %.200s", status, c.answer)
 	}

@@ -3,6 +3,7 @@ package sql
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"trivet/storage"
@@ -26,8 +27,15 @@ func rqliteOf(r result) rqliteResult {
 
 // rqliteStatements reads ["SQL", ["SQL", 1, 2], ["SQL", {"name": 1}]].
 func rqliteStatements(r *http.Request) ([]storage.SQLStatement, error) {
+	body, err := readAll(r)
+	if err != nil {
+		return nil, err
+	}
+	if statements, ok := plainStatements(body); ok && len(statements) <= MaxStatements {
+		return statements, nil
+	}
 	var list []json.RawMessage
-	if err := read(r, &list); err != nil {
+	if err := decode(body, &list); err != nil {
 		return nil, err
 	}
 	if len(list) > MaxStatements {
@@ -35,26 +43,7 @@ func rqliteStatements(r *http.Request) ([]storage.SQLStatement, error) {
 	}
 	statements := make([]storage.SQLStatement, 0, len(list))
 	for _, raw := range list {
-		var text string
-		if json.Unmarshal(raw, &text) == nil {
-			statements = append(statements, storage.SQLStatement{SQL: text})
-			continue
-		}
-		var parts []json.RawMessage
-		if json.Unmarshal(raw, &parts) != nil || len(parts) == 0 || json.Unmarshal(parts[0], &text) != nil {
-			return nil, &storage.SQLError{State: "22023", Message: "a statement is a text, or an array of a text and its parameters"}
-		}
-		args := json.RawMessage("[]")
-		if len(parts) == 2 && strings.HasPrefix(strings.TrimSpace(string(parts[1])), "{") {
-			args = parts[1]
-		} else if len(parts) > 1 {
-			joined, err := json.Marshal(parts[1:])
-			if err != nil {
-				return nil, err
-			}
-			args = joined
-		}
-		st, err := withArgs(text, args)
+		st, err := rqliteStatement(raw)
 		if err != nil {
 			return nil, err
 		}
@@ -63,15 +52,38 @@ func rqliteStatements(r *http.Request) ([]storage.SQLStatement, error) {
 	return statements, nil
 }
 
+func rqliteStatement(raw json.RawMessage) (storage.SQLStatement, error) {
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		return storage.SQLStatement{SQL: text}, nil
+	}
+	var parts []json.RawMessage
+	if json.Unmarshal(raw, &parts) != nil || len(parts) == 0 || json.Unmarshal(parts[0], &text) != nil {
+		return storage.SQLStatement{}, &storage.SQLError{State: "22023", Message: "a statement is a text, or an array of a text and its parameters"}
+	}
+	args := json.RawMessage("[]")
+	if len(parts) == 2 && strings.HasPrefix(strings.TrimSpace(string(parts[1])), "{") {
+		args = parts[1]
+	} else if len(parts) > 1 {
+		joined, err := json.Marshal(parts[1:])
+		if err != nil {
+			return storage.SQLStatement{}, err
+		}
+		args = joined
+	}
+	return withArgs(text, args)
+}
+
 func (s *Server) rqliteExecute(w http.ResponseWriter, r *http.Request, user storage.SQLUser) error {
 	statements, err := rqliteStatements(r)
 	if err != nil {
 		return err
 	}
-	if r.URL.Query().Has("transaction") {
-		return s.rqlite(w, r, user, statements, storage.ConsistencySession)
+	options := r.URL.Query()
+	if options.Has("transaction") {
+		return s.rqlite(w, r, user, options, statements, storage.ConsistencySession)
 	}
-	session, err := s.open(r, user, r.URL.Query().Get("db"), storage.ConsistencySession)
+	session, err := s.open(r, user, options.Get("db"), storage.ConsistencySession)
 	if err != nil {
 		return err
 	}
@@ -86,7 +98,7 @@ func (s *Server) rqliteExecute(w http.ResponseWriter, r *http.Request, user stor
 			results[i] = rqliteOf(resultOf(done[i].Outcomes[0], &done[i].Rows[0]))
 		}
 	}
-	answer(w, http.StatusOK, map[string]any{"results": results})
+	rqliteAnswer(w, results)
 	return nil
 }
 
@@ -95,7 +107,8 @@ var rqliteLevels = map[string]storage.Consistency{"strong": storage.ConsistencyL
 
 func (s *Server) rqliteQuery(w http.ResponseWriter, r *http.Request, user storage.SQLUser) error {
 	var statements []storage.SQLStatement
-	if q := r.URL.Query().Get("q"); q != "" {
+	options := r.URL.Query()
+	if q := options.Get("q"); q != "" {
 		statements = []storage.SQLStatement{{SQL: q}}
 	} else {
 		var err error
@@ -103,17 +116,17 @@ func (s *Server) rqliteQuery(w http.ResponseWriter, r *http.Request, user storag
 			return err
 		}
 	}
-	return s.rqlite(w, r, user, statements, rqliteLevels[r.URL.Query().Get("level")])
+	return s.rqlite(w, r, user, options, statements, rqliteLevels[options.Get("level")])
 }
 
-func (s *Server) rqlite(w http.ResponseWriter, r *http.Request, user storage.SQLUser, statements []storage.SQLStatement, consistency storage.Consistency) error {
-	session, err := s.open(r, user, r.URL.Query().Get("db"), consistency)
+func (s *Server) rqlite(w http.ResponseWriter, r *http.Request, user storage.SQLUser, options url.Values, statements []storage.SQLStatement, consistency storage.Consistency) error {
+	session, err := s.open(r, user, options.Get("db"), consistency)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
 	results := make([]rqliteResult, 0, len(statements))
-	if r.URL.Query().Has("transaction") {
+	if options.Has("transaction") {
 		done, err := session.Transaction(r.Context(), statements)
 		if err != nil {
 			results = append(results, rqliteResult{Error: err.Error()})
@@ -131,6 +144,6 @@ func (s *Server) rqlite(w http.ResponseWriter, r *http.Request, user storage.SQL
 			results = append(results, rq)
 		}
 	}
-	answer(w, http.StatusOK, map[string]any{"results": results})
+	rqliteAnswer(w, results)
 	return nil
 }

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -170,15 +171,35 @@ func (s *Server) open(r *http.Request, user storage.SQLUser, name string, consis
 
 // read reads a body of JSON, in which numbers keep their digits.
 func read(r *http.Request, into any) error {
-	d := json.NewDecoder(r.Body)
-	d.UseNumber()
-	err := d.Decode(into)
+	body, err := readAll(r)
+	if err != nil {
+		return err
+	}
+	return decode(body, into)
+}
+
+func readAll(r *http.Request) ([]byte, error) {
+	body := bytes.NewBuffer(make([]byte, 0, max(0, min(r.ContentLength, MaxBody))+bytes.MinRead))
+	_, err := body.ReadFrom(r.Body)
 	var long *http.MaxBytesError
 	switch {
 	case errors.As(err, &long):
-		return &storage.SQLError{State: "54000", Message: "the request is longer than 16 MiB"}
-	case err != nil && !errors.Is(err, io.EOF):
-		return &storage.SQLError{State: "22023", Message: "the body is not the JSON that is expected: " + err.Error()}
+		return nil, &storage.SQLError{State: "54000", Message: "the request is longer than 16 MiB"}
+	case err != nil:
+		return nil, errBody(err)
+	}
+	return body.Bytes(), nil
+}
+
+func decode(body []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	if err := d.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		return errBody(err)
 	}
 	return nil
+}
+
+func errBody(err error) error {
+	return &storage.SQLError{State: "22023", Message: "the body is not the JSON that is expected: " + err.Error()}
 }
