@@ -48,6 +48,25 @@ func (n *Node) ask(ctx context.Context, leader string, lasting context.Context, 
 	return answer, err
 }
 
+// AskLeader calls one of Config.Handlers on the node that leads, and returns the octets of its answer, at most so many. asked is
+// false if nothing was asked: this node leads, nobody is known to, or who does cannot be reached. An error of kind ErrUnknown
+// says that the other may have done what it was asked for.
+func (n *Node) AskLeader(ctx context.Context, path string, body []byte, most int64) (answer []byte, asked bool, err error) {
+	leader, lasting := n.elsewhere()
+	if leader == "" {
+		return nil, false, nil
+	}
+	answer, err = n.ask(ctx, leader, lasting, path, body, most)
+	var unsent *dialError
+	if errors.As(err, &unsent) {
+		return nil, false, nil
+	}
+	if err != nil {
+		err = forwardError("ask the leader", err, ErrUnknown)
+	}
+	return answer, true, err
+}
+
 var errLeaderLost = errors.New("the leader was lost")
 
 // forward has the leader put data into the order, and waits until this node has applied it, too.

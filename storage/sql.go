@@ -128,7 +128,9 @@ type sqlRoom struct {
 	access remembered[sqlAsk, sqlAnswer]
 	tokens remembered[[sha256.Size]byte, knownToken]
 
-	barrier func(ctx context.Context) error
+	barrier   func(ctx context.Context) error
+	elsewhere SQLElsewhere
+	holds     holds // of other nodes
 }
 
 // sqlHost is the [database.Host] of one database.

@@ -30,7 +30,8 @@ const (
 )
 
 func (n *node) peerHandlers() map[string]http.Handler {
-	return map[string]http.Handler{pathDoubt: http.HandlerFunc(n.serveDoubt), pathBody: http.HandlerFunc(n.serveBody), pathAudit: http.HandlerFunc(n.serveAudit)}
+	return map[string]http.Handler{pathDoubt: http.HandlerFunc(n.serveDoubt), pathBody: http.HandlerFunc(n.serveBody), pathAudit: http.HandlerFunc(n.serveAudit),
+		storage.SQLRun: http.HandlerFunc(n.serveSQL), storage.SQLHold: http.HandlerFunc(n.serveSQL), storage.SQLRelease: http.HandlerFunc(n.serveSQL)}
 }
 
 // serveBody answers a node whose own copy of a message is damaged.

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -21,6 +24,7 @@ const upgradeSQL = "postgresql"
 // sqlServices are the listener of the databases, and the control socket's.
 func (n *node) sqlServices(open listeners, authenticator *auth.Authenticator) []service {
 	n.store.SetSQLBarrier(n.readBarrier)
+	n.store.SetSQLElsewhere(n.askSQL)
 	own := pgwire.New(pgwire.Config{Databases: n.store, Logger: n.log, Version: release, Trusted: true})
 	services := []service{{"control sql", n.sqlConns, own.Serve, own.Shutdown}}
 	if l := open[listenSQL]; l != nil {
@@ -49,6 +53,43 @@ func (n *node) readBarrier(ctx context.Context) error {
 		return storageError(err)
 	}
 	return nil
+}
+
+// askSQL is the [storage.SQLElsewhere] of this node.
+func (n *node) askSQL(ctx context.Context, path string, body []byte) (answer []byte, asked bool, err error) {
+	answer, asked, err = n.raft.AskLeader(ctx, path, body, storage.MaxSQLAnswer)
+	if !asked {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, true, storageError(err)
+	}
+	if len(answer) < 8 {
+		return nil, true, storageError(fmt.Errorf("ask the leader: %w", io.ErrUnexpectedEOF))
+	}
+	if path == storage.SQLRelease {
+		return nil, true, nil
+	}
+	if err := n.raft.WaitApplied(ctx, binary.BigEndian.Uint64(answer)); err != nil {
+		return nil, true, &storage.Error{Op: "write", Kind: storage.KindUnknown, Hint: "it was done, but this node does not have it yet", Err: err}
+	}
+	return answer[8:], true, nil
+}
+
+// serveSQL answers what another node's askSQL asks: how far this one is, and what
+// became of it.
+func (n *node) serveSQL(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, storage.MaxSQLAsked))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	answer, err := n.store.ServeSQL(context.WithoutCancel(r.Context()), r.URL.Path, body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write(append(binary.BigEndian.AppendUint64(nil, n.raft.Status().Applied), answer...)) // who asked sees that it is too short
 }
 
 // connQueue is a listener of connections that come by another way.

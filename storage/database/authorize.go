@@ -37,11 +37,11 @@ func ParsePrivilege(name string) (Privilege, bool) {
 
 // StatementKind is what is known of a prepared statement.
 type StatementKind struct {
-	ReadOnly    bool
-	Explain     bool
-	Needs       Privilege
-	Transaction string // BEGIN, COMMIT or ROLLBACK
-	Savepoint   string // BEGIN, RELEASE or ROLLBACK
+	ReadOnly    bool      `cbor:"1,keyasint,omitempty"`
+	Explain     bool      `cbor:"2,keyasint,omitempty"`
+	Needs       Privilege `cbor:"3,keyasint,omitempty"`
+	Transaction string    `cbor:"4,keyasint,omitempty"` // BEGIN, COMMIT or ROLLBACK
+	Savepoint   string    `cbor:"5,keyasint,omitempty"` // BEGIN, RELEASE or ROLLBACK
 }
 
 // rule decides what the statements of a connection may do. SQLite asks while it

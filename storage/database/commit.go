@@ -8,15 +8,15 @@ import (
 
 // Job is what is to be done in one transaction of its own: all of it or nothing.
 type Job struct {
-	Statements []Statement
-	Privilege  Privilege // of whoever asks
-	LastID     int64     // what last_insert_rowid() says at first
+	Statements []Statement `cbor:"1,keyasint"`
+	Privilege  Privilege   `cbor:"2,keyasint"`           // of whoever asks
+	LastID     int64       `cbor:"3,keyasint,omitempty"` // what last_insert_rowid() says at first
 }
 
 // JobResult is what became of a [Job]: for each statement an outcome and its rows.
 type JobResult struct {
-	Outcomes []Outcome
-	Rows     []Rows
+	Outcomes []Outcome `cbor:"1,keyasint"`
+	Rows     []Rows    `cbor:"2,keyasint"`
 }
 
 // job is one that waits for its turn.
@@ -27,6 +27,7 @@ type job struct {
 	err    error
 	done   chan struct{}
 	failed bool // in this attempt
+	here   bool // to be run on this node, whoever leads
 }
 
 const (
@@ -117,7 +118,11 @@ func (d *Database) commit() {
 			if !open {
 				return
 			}
-			w = d.runBatch(w, d.collect(j))
+			if batch := d.elsewhere(d.collect(j)); len(batch) > 0 {
+				d.gate <- struct{}{}
+				w = d.runBatch(w, batch)
+				<-d.gate
+			}
 			rest.Reset(restPeriod)
 		case <-rest.C:
 			d.mu.Lock()

@@ -16,6 +16,12 @@ type Host interface {
 	// version by now, and nothing was changed. Other errors are [*Error]s. It is
 	// called from any goroutine.
 	Propose(ctx context.Context, base uint64, effect []byte) error
+	// RunElsewhere has the node that leads run jobs, and returns once what they
+	// changed is applied here. asked is false if they are to be run here.
+	RunElsewhere(ctx context.Context, jobs []Job) (answers []Answer, asked bool, err error)
+	// HoldElsewhere is [Database.Hold] on the node that leads, and returns once
+	// what was done before is applied here; release is nil if it could not be had.
+	HoldElsewhere(ctx context.Context) (release func(), asked bool)
 	// QuotaPages is the most pages the database may have; 0: no limit.
 	QuotaPages() int64
 }
@@ -60,6 +66,7 @@ type Database struct {
 	closed     bool
 
 	jobs      chan *job
+	gate      chan struct{} // full while jobs run, or wait for a transaction
 	committer sync.WaitGroup
 	committed bool // the committer runs
 }
@@ -72,7 +79,7 @@ const (
 
 // Database returns the database whose file is at path.
 func (e *Engine) Database(path string, host Host) *Database {
-	return &Database{engine: e, path: path, host: host, jobs: make(chan *job, jobsWaiting)}
+	return &Database{engine: e, path: path, host: host, jobs: make(chan *job, jobsWaiting), gate: make(chan struct{}, 1)}
 }
 
 // Replaced forgets the connections to a file that another has taken the place of.

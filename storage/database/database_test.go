@@ -36,6 +36,12 @@ func (r *replica) Propose(_ context.Context, base uint64, effect []byte) error {
 
 func (r *replica) QuotaPages() int64 { return r.quota }
 
+func (r *replica) RunElsewhere(context.Context, []Job) ([]Answer, bool, error) {
+	return nil, false, nil
+}
+
+func (r *replica) HoldElsewhere(context.Context) (func(), bool) { return nil, false }
+
 type fixture struct {
 	*Database
 	t   testing.TB

@@ -49,11 +49,11 @@ const (
 
 // Error is what every method of this package fails with towards a client.
 type Error struct {
-	State   State
-	Message string
-	Hint    string // what to do next; may be empty
-	Offset  int    // of what is wrong in the statement, in octets from 1; 0: not known
-	Err     error  // the cause; may be nil
+	State   State  `cbor:"1,keyasint"`
+	Message string `cbor:"2,keyasint"`
+	Hint    string `cbor:"3,keyasint,omitempty"` // what to do next; may be empty
+	Offset  int    `cbor:"4,keyasint,omitempty"` // of what is wrong in the statement, in octets from 1; 0: not known
+	Err     error  `cbor:"-"`                    // the cause; may be nil
 }
 
 func (e *Error) Error() string {

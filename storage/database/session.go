@@ -28,6 +28,7 @@ type Session struct {
 
 	mu     sync.Mutex // the timer ends a transaction that was left open
 	tx     *transaction
+	lost   bool // the last transaction lost against another
 	lastID int64
 }
 
@@ -38,6 +39,7 @@ type transaction struct {
 	until   time.Time
 	changes int64
 	idle    *time.Timer
+	letGo   func() // of others that wait for it; nil: nobody does
 	failed  bool
 	ended   *Error // why it was ended meanwhile
 }
@@ -88,6 +90,10 @@ func (s *Session) end() {
 func (t *transaction) release() {
 	if t.idle != nil {
 		t.idle.Stop()
+	}
+	if t.letGo != nil {
+		defer t.letGo()
+		t.letGo = nil
 	}
 	if t.w == nil {
 		return
@@ -414,6 +420,9 @@ func (s *Session) enter(ctx context.Context) error {
 	default:
 		return fail("53300", "try again later", "too many transactions are open on this node")
 	}
+	if s.lost {
+		s.tx.letGo = s.db.hold(ctx)
+	}
 	w, err := s.db.workspace()
 	if err != nil {
 		<-s.db.engine.transactions
@@ -533,7 +542,8 @@ func (s *Session) finish(ctx context.Context, how string) error {
 	}
 	_, err := w.replicate(context.WithoutCancel(ctx))
 	s.end()
-	if errors.Is(err, ErrVersion) {
+	s.lost = errors.Is(err, ErrVersion)
+	if s.lost {
 		return fail(StateConflict, "begin the transaction again", "could not serialize access: another transaction changed the database first")
 	}
 	return err

@@ -11,9 +11,9 @@ import (
 
 // Statement is SQL with its parameters.
 type Statement struct {
-	SQL   string
-	Args  []Value          // for ?, ?1 and $1
-	Named map[string]Value // for :name, @name and $name, without the sign
+	SQL   string           `cbor:"1,keyasint"`
+	Args  []Value          `cbor:"2,keyasint,omitempty"` // for ?, ?1 and $1
+	Named map[string]Value `cbor:"3,keyasint,omitempty"` // for :name, @name and $name, without the sign
 }
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }

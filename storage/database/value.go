@@ -6,8 +6,8 @@ type Value = any
 
 // Column is a column of a result.
 type Column struct {
-	Name     string
-	Declared string // the type its table declares, as it is written there; empty for an expression
+	Name     string `cbor:"1,keyasint"`
+	Declared string `cbor:"2,keyasint,omitempty"` // the type its table declares, as it is written there; empty for an expression
 }
 
 // Sink takes the rows of a result, as they come. An error of its ends the statement.
@@ -20,18 +20,18 @@ type Sink interface {
 
 // Outcome is how a statement ended.
 type Outcome struct {
-	Kind         StatementKind
-	Rows         int64 // sent
-	Changed      int64 // rows inserted, updated or deleted, without those of triggers
-	LastInsertID int64 // rowid of the last row this session inserted
-	Version      uint64
-	Text         string // of the statement
+	Kind         StatementKind `cbor:"1,keyasint"`
+	Rows         int64         `cbor:"2,keyasint,omitempty"` // sent
+	Changed      int64         `cbor:"3,keyasint,omitempty"` // rows inserted, updated or deleted, without those of triggers
+	LastInsertID int64         `cbor:"4,keyasint,omitempty"` // rowid of the last row this session inserted
+	Version      uint64        `cbor:"5,keyasint,omitempty"`
+	Text         string        `cbor:"-"` // of the statement
 }
 
 // Rows is a sink that keeps the rows.
 type Rows struct {
-	Names []Column
-	Data  [][]Value
+	Names []Column  `cbor:"1,keyasint,omitempty"`
+	Data  [][]Value `cbor:"2,keyasint,omitempty"`
 	size  int64
 	most  int64 // octets; 0: any number
 }
@@ -51,6 +51,9 @@ func (r *Rows) Row(row []Value) error {
 	r.Data = append(r.Data, append([]Value{}, row...))
 	return nil
 }
+
+// Size is about what the rows take, in octets.
+func (r *Rows) Size() int64 { return r.size }
 
 // sizeOf is about what a row takes, in octets.
 func sizeOf(row []Value) int64 {
