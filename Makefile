@@ -8,7 +8,7 @@ REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS  := -X main.revision=$(REVISION) $(if $(VERSION),-X main.release=$(VERSION))
 PACKAGES := $$($(GO) list ./... | grep -v '/test$$')
 
-.PHONY: help build run test unit system lint nemesis queue big bench benchimap fuzz doc clean
+.PHONY: help build run test unit system lint nemesis queue big bench benchimap benchsql fuzz doc clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -47,6 +47,9 @@ bench: build ## measure the whole system, then the packages
 
 benchimap: build ## measure IMAP beside Dovecot, with 10,000 messages
 	TRIVET_BINARY=$(CURDIR)/bin/trivet TRIVET_BENCH_IMAP=10000 TRIVET_BENCH_SETTLE=25s $(GO) test -count=1 -timeout 30m -v -run '^TestBenchIMAP$$' ./test
+
+benchsql: build ## measure the databases, beside rqlite if TRIVET_BENCH_RQLITED names its server
+	TRIVET_BINARY=$(CURDIR)/bin/trivet TRIVET_BENCH_SQL=$${TRIVET_BENCH_SQL:-3s} $(GO) test -count=1 -timeout 30m -v -run '^TestBenchSQL$$' ./test
 
 fuzz: ## run each fuzzer for FUZZTIME
 	@for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \

@@ -142,9 +142,6 @@ func TestStatementsOnTwoNodes(t *testing.T) {
 	if _, _, err := s.Run(ctx, Statement{SQL: "DROP TABLE t"}, &Rows{}); StateOf(err) != StateDenied {
 		t.Error(err)
 	}
-	if err := increment(ctx, s); StateOf(err) != StateUndefined {
-		t.Error(err)
-	}
 	host.err = fail(StateUnknown, "", "who knows")
 	if _, _, err := s.Run(ctx, Statement{SQL: "INSERT INTO t VALUES (9999, 2)"}, &Rows{}); !errors.Is(err, host.err) {
 		t.Error(err)
