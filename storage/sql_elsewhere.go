@@ -62,7 +62,7 @@ func mustAskEncoding() cbor.EncMode {
 }
 
 func mustAskDecoding() cbor.DecMode {
-	m, err := cbor.DecOptions{IntDec: cbor.IntDecConvertSignedOrError, UTF8: cbor.UTF8DecodeInvalid, MaxArrayElements: 1 << 24, MaxNestedLevels: 16}.DecMode()
+	m, err := cbor.DecOptions{IntDec: cbor.IntDecConvertSignedOrFail, UTF8: cbor.UTF8DecodeInvalid, MaxArrayElements: 1 << 24, MaxNestedLevels: 16}.DecMode()
 	if err != nil {
 		panic(err) // constant options
 	}
