@@ -69,6 +69,8 @@ const (
 	kindCreateWebSession kind = 160
 	kindTouchWebSession  kind = 161
 	kindEndWebSessions   kind = 162
+	kindSaveQuery        kind = 174
+	kindRemoveSavedQuery kind = 175
 
 	kindPutCertificateFile     kind = 176
 	kindDeleteCertificateFiles kind = 177

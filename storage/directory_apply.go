@@ -180,7 +180,7 @@ func applyRemoveAccount(t *tx, b named) (any, error) {
 		return nil, err
 	}
 	for _, table := range [...]string{"annotation", "subscription", "credential", "cram_secret", "app_password",
-		"forward", "vacation", "vacation_answer", "submission_count", "submission_limit", "good_login", "database_grant", "token", "outbox", "mail_filter", "preference"} {
+		"forward", "vacation", "vacation_answer", "submission_count", "submission_limit", "good_login", "database_grant", "token", "outbox", "mail_filter", "preference", "saved_query"} {
 		if _, err := t.mail.exec("DELETE FROM "+table+" WHERE account_id = ?", id); err != nil {
 			return nil, err
 		}

@@ -543,6 +543,8 @@ var appliers = map[kind]applier{
 	kindCreateWebSession: apply(applyCreateWebSession),
 	kindTouchWebSession:  apply(applyTouchWebSession),
 	kindEndWebSessions:   apply(applyEndWebSessions),
+	kindSaveQuery:        apply(applySaveQuery),
+	kindRemoveSavedQuery: apply(applyRemoveSavedQuery),
 
 	kindPutCertificateFile:     apply(applyPutCertificateFile),
 	kindDeleteCertificateFiles: apply(applyDeleteCertificateFiles),
