@@ -365,6 +365,8 @@ type Status struct {
 	LogBytes   int64  // bytes of entries in the log, about
 	FreeBytes  uint64 // free space of the log's disk
 	Fault      error  // see Node.Fault
+	// Heard is how long ago the leader was heard: 0 on the leader, negative if none was.
+	Heard time.Duration
 }
 
 // Status returns the node's status.
@@ -372,10 +374,16 @@ func (n *Node) Status() Status {
 	_, leader := n.raft.LeaderWithID()
 	first, _ := n.log.FirstIndex()
 	free, _ := n.log.reserve.available(time.Now())
+	heard := time.Duration(0)
+	if last := n.raft.LastContact(); n.raft.State() != hraft.Leader {
+		if heard = -1; !last.IsZero() {
+			heard = time.Since(last)
+		}
+	}
 	return Status{
 		ID: n.cfg.NodeID, Role: roleName(n.raft.State()), Leader: string(leader), Term: n.raft.CurrentTerm(),
 		Commit: n.raft.CommitIndex(), Applied: n.applier.applied.Load(), FirstIndex: first, LastIndex: n.log.last.Load(),
-		Snapshot: n.log.markers.last().Index, LogBytes: n.log.newest(^uint64(0)), FreeBytes: free, Fault: n.faults.get(),
+		Snapshot: n.log.markers.last().Index, LogBytes: n.log.newest(^uint64(0)), FreeBytes: free, Fault: n.faults.get(), Heard: heard,
 	}
 }
 

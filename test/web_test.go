@@ -136,3 +136,12 @@ func TestBrowserAccount(t *testing.T) {
 	b.open("/account")
 	b.text("Address")
 }
+
+// withoutScript has pages be shown by a browser that runs none.
+func (b *browser) withoutScript() {
+	b.t.Helper()
+	_, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}

@@ -285,6 +285,10 @@ func (n *node) earlyServices(open listeners) ([]service, error) {
 		return nil, err
 	}
 	n.shell = webServer.Shell()
+	if err := n.mountConsole(); err != nil {
+		control.Close()
+		return nil, err
+	}
 	if l := open[listenHTTP]; l != nil {
 		services = append(services, service{listenHTTP, l, webServer.Serve, webServer.Shutdown})
 	}

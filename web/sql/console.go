@@ -99,7 +99,7 @@ func (c *Console) showDatabases(w http.ResponseWriter, r *http.Request, v *web.V
 			shelves = append(shelves, shelf{Database: d, May: may})
 		}
 	}
-	return c.shell.Render(w, r, v, web.View{Title: "sql.title", Page: c.list, Data: shelves})
+	return c.shell.Render(w, r, v, web.View{Title: "sql.title", Page: c.list, Data: shelves, Styles: []string{"sql.css"}})
 }
 
 // privilegeOf is what an account may do with a database, for showing: storage decides.

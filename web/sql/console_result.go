@@ -22,6 +22,12 @@ type grid struct {
 	values  [][]storage.SQLValue
 }
 
+// Last is the number of the last row.
+func (g *grid) Last() int { return g.First + len(g.Rows) - 1 }
+
+// TotalText is how many rows there are, as far as they were counted.
+func (g *grid) TotalText() string { return countText(g.Total) }
+
 // head is the top of a column.
 type head struct {
 	Name    string
@@ -36,7 +42,7 @@ type cell struct {
 	Text  string
 	More  string // all of a text that is too long for a cell, as far as it is shown
 	Null  bool
-	Blob  int // octets; -1: it is none
+	Blob  int64 // octets; -1: it is none
 	Right bool
 	Link  string // the row a foreign key means
 }
@@ -75,13 +81,13 @@ func (s *pageSink) Row(row []storage.SQLValue) error {
 }
 
 // run runs the statement of q and keeps a page of its rows.
-func (a *asked) run(ctx context.Context, limit int) (*pageSink, storage.SQLOutcome, error) {
+func (a *asked) run(ctx context.Context, limit int) (*pageSink, error) {
 	sink := &pageSink{limit: limit}
-	out, _, err := a.session.Run(ctx, a.statement(a.one, limit+1, a.Page*PageRows), sink)
+	_, _, err := a.session.Run(ctx, a.statement(a.one, limit+1, a.Page*PageRows), sink)
 	if sink.more && errors.Is(err, errEnough) {
 		err = nil
 	}
-	return sink, out, err
+	return sink, err
 }
 
 // grid makes a page of rows.
@@ -149,7 +155,7 @@ func cellOf(v storage.SQLValue) cell {
 	case nil:
 		return cell{Null: true, Blob: -1}
 	case []byte:
-		return cell{Blob: len(v)}
+		return cell{Blob: int64(len(v))}
 	case string:
 		all := strings.ToValidUTF8(v, "\ufffd")
 		short := cut(all, cellText)

@@ -41,13 +41,17 @@ type index struct {
 
 // RowText is how many rows there are, for people.
 func (t *table) RowText() string {
-	switch {
-	case t.Rows < 0:
+	if t.Rows < 0 {
 		return ""
-	case t.Rows > CountedRows:
+	}
+	return countText(t.Rows)
+}
+
+func countText(n int64) string {
+	if n > CountedRows {
 		return fmt.Sprintf("%d+", CountedRows)
 	}
-	return fmt.Sprint(t.Rows)
+	return fmt.Sprint(n)
 }
 
 const (

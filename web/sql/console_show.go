@@ -43,7 +43,6 @@ type page struct {
 	Problem  *storage.SQLError
 	Took     time.Duration
 	Fresh    Freshness
-	Version  uint64 // of the database
 }
 
 // field is a parameter of the statement, which the form asks for.
@@ -54,6 +53,21 @@ func (p page) Shown() bool { return p.Grid != nil || p.Plan != nil || p.Chart !=
 
 // Milliseconds is how long it took.
 func (p page) Milliseconds() string { return strconv.FormatFloat(p.Took.Seconds()*1000, 'f', 1, 64) }
+
+// Lines is how high the editor is.
+func (p page) Lines() int { return min(max(strings.Count(p.SQL, "\n")+2, 3), 16) }
+
+// Ask is where another statement is asked.
+func (p page) Ask(sql string) string {
+	return query{Database: p.Database, SQL: sql, Consistency: p.Consistency}.url()
+}
+
+// Before and After are the pages beside this one.
+func (p page) Before() int { return p.Page - 1 }
+func (p page) After() int  { return p.Page + 1 }
+
+// Tenths is a duration in seconds.
+func (p page) Tenths(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) }
 
 // PageRows is how many rows are on a page, ChartRows how many a chart is drawn of.
 func (p page) PageRows() int { return PageRows }
@@ -98,7 +112,7 @@ func (c *Console) ask(ctx context.Context, v *web.Visit, q query) (*asked, error
 
 // prepare is the page around a result.
 func (c *Console) prepare(ctx context.Context, v *web.Visit, a *asked) (*page, error) {
-	p := &page{query: a.query, Fresh: c.fresh(), Ready: c.queries[a.Database], MayWrite: a.Database != storage.MailDatabase}
+	p := &page{query: a.query, Fresh: c.fresh(), Ready: c.queries[a.Database]}
 	var err error
 	if a.schema, err = readSchema(ctx, a.session); err != nil {
 		return nil, consoleError(err)
@@ -107,7 +121,15 @@ func (c *Console) prepare(ctx context.Context, v *web.Visit, a *asked) (*page, e
 		a.schema.count(ctx, a.session)
 	}
 	p.Schema = a.schema
-	p.Saved, err = c.store.SavedQueries(ctx, v.Account.ID, a.Database)
+	if p.Saved, err = c.store.SavedQueries(ctx, v.Account.ID, a.Database); err != nil {
+		return nil, err
+	}
+	all, err := c.store.Databases(ctx, false)
+	for _, d := range all {
+		if may := privilegeOf(d, v.Account); d.Name == a.Database {
+			p.MayWrite = may == "write" || may == "own"
+		}
+	}
 	return p, err
 }
 
@@ -139,7 +161,7 @@ func (c *Console) render(w http.ResponseWriter, r *http.Request, v *web.Visit, p
 			status = http.StatusBadRequest // the page is there; what the statement names is not
 		}
 	}
-	return c.shell.Render(w, r, v, web.View{Title: p.Database, Page: c.page, Data: p, Status: status})
+	return c.shell.Render(w, r, v, web.View{Title: p.Database, Page: c.page, Data: p, Status: status, App: true, Styles: []string{"sql.css"}, Modules: []string{"sql.js"}})
 }
 
 // describe finds out what the statement is, and which parameters it has.
@@ -226,11 +248,11 @@ func (a *asked) answer(ctx context.Context, p *page) error {
 	if a.View == "chart" {
 		limit, a.Page = ChartRows, 0
 	}
-	sink, out, err := a.run(ctx, limit)
+	sink, err := a.run(ctx, limit)
 	if err != nil {
 		return err
 	}
-	p.query, p.Version = a.query, out.Version
+	p.query = a.query
 	p.Grid = a.grid(sink)
 	if a.View == "chart" {
 		p.Chart = newChart(&p.query, p.Grid)
@@ -326,7 +348,7 @@ func (a *asked) sendJSON(ctx context.Context, w http.ResponseWriter, st storage.
 }
 
 func (a *asked) sendMarkdown(ctx context.Context, w http.ResponseWriter) error {
-	sink, _, err := a.run(ctx, PageRows)
+	sink, err := a.run(ctx, PageRows)
 	if err != nil {
 		return err
 	}
@@ -351,7 +373,7 @@ func (c *Console) cell(w http.ResponseWriter, r *http.Request, v *web.Visit) err
 	}
 	row, rowErr := strconv.Atoi(form.Get(keyRow))
 	column, columnErr := strconv.Atoi(form.Get(keyColumn))
-	sink, _, err := a.run(ctx, PageRows)
+	sink, err := a.run(ctx, PageRows)
 	if err != nil {
 		return consoleProblem(err)
 	}

@@ -20,6 +20,9 @@ type change struct {
 	Differs    bool // it was to be committed, but would do something else than was shown
 }
 
+// Count is Rows, for texts.
+func (c *change) Count() int { return int(c.Rows) }
+
 // MaxWriteStatements is how many statements write mode runs as one transaction.
 const MaxWriteStatements = 100
 
