@@ -43,6 +43,7 @@ var checksumTables = [...]struct{ name, order string }{
 	{"kept_copy_account", "copy_id, account_id"}, {"spam_choice", "account_id"},
 	{"outbox", "id"}, {"mail_filter", "account_id, n"}, {"preference", "account_id, name"},
 	{"journal", "id"},
+	{"sender_route", "domain"}, {"tls_report", "id"}, {"tls_report_policy", "report_id, n"}, {"tls_report_failure", "report_id, n"},
 }
 
 // Checksum reads the whole directory and index and the users' databases, as of

@@ -46,20 +46,25 @@ const kindForgetOld kind = 69
 // Housekeep decides what may go: requests older than [TransactionWindow],
 // bodies that nothing refers to since [CollectAfter], parts that were never
 // used, what is remembered of the ways of messages beyond its bounds. It seals the open pack when that is full. The leader calls it about
-// once a minute.
+// once a minute. For some time after a jump of the clock nothing goes for its age by the clock.
 func (s *Store) Housekeep(ctx context.Context) error {
 	old := s.ages.note(s.machine.Applied(), s.cfg.Uptime())
 	if err := s.forgetRequests(ctx, old); err != nil {
 		return err
 	}
-	if err := s.collectGarbage(ctx, old); err != nil {
+	unbroken := s.steady.note(s.cfg.Now(), s.cfg.Uptime())
+	if unbroken > CollectAfter {
+		if err := s.collectGarbage(ctx, old); err != nil {
+			return err
+		}
+	}
+	if err := s.pruneQueue(ctx, unbroken > trustAgain); err != nil {
 		return err
 	}
-	if err := s.pruneQueue(ctx); err != nil {
-		return err
-	}
-	if err := s.pruneBans(ctx); err != nil {
-		return err
+	if unbroken > trustAgain {
+		if err := s.pruneBans(ctx); err != nil {
+			return err
+		}
 	}
 	if err := s.dropExpiredCopies(ctx); err != nil {
 		return err

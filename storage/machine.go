@@ -279,7 +279,7 @@ func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
 	b.catalogue = b.catalogue || c.kind.ofCatalogue()
 	b.kept, b.level = e.Index, t.level
 	b.rosters = append(b.rosters, t.rosters...)
-	b.queue = b.queue || c.kind == kindDispatch || c.kind == kindChangeQueue || c.kind == kindRecord
+	b.queue = b.queue || c.kind == kindDispatch || c.kind == kindDispatchAll || c.kind == kindChangeQueue || c.kind == kindRecord
 	b.retry = b.retry || c.kind == kindChangeQueue
 	answer, err := encodeAnswer(value)
 	if err != nil {
@@ -590,6 +590,11 @@ var appliers = map[kind]applier{
 	kindSetRoute:    apply(applySetRoute),
 	kindKeepPolicy:  apply(applyKeepPolicy),
 	kindCountTLS:    apply(applyCountTLS),
+
+	kindSetSenderRoute: apply(applySetSenderRoute),
+	kindDispatchAll:    apply(applyDispatchAll),
+	kindRevokeTokens:   apply(applyRevokeTokens),
+	kindAddTLSReport:   apply(applyAddTLSReport),
 
 	kindCountSenders:    apply(applyCountSenders),
 	kindForgetSenders:   apply(applyForgetSenders),

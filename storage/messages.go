@@ -42,23 +42,9 @@ type (
 // those elsewhere, or refuses it for all of them. KindNotFound: a recipient is
 // gone; KindOverQuota: one has no room.
 func (s *Store) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
-	accounts := slices.Clone(d.Recipients)
-	slices.Sort(accounts)
-	accounts = slices.Compact(accounts)
-	d.Verdicts = boundVerdicts(d.Verdicts)
-	if s.Level() < 3 {
-		d.Junk = d.Junk || len(accounts) > 0 && !slices.ContainsFunc(accounts, func(a int64) bool { return !junkFor(d.Verdicts, a) })
-		d.Verdicts = nil
-	}
-	if s.Level() < levelOf(kindDispatch, 1) {
-		d.Trail, d.Junk = nil, false // mail goes on while nodes of an older release are there
-	}
-	var filings []filing
-	if s.Level() >= levelOf(kindSetFilters, 1) {
-		var err error
-		if filings, err = s.filings(ctx, d.Content.Message().Envelope, accounts); err != nil {
-			return Delivered{}, err
-		}
+	d, accounts, filings, err := s.arranged(ctx, d)
+	if err != nil {
+		return Delivered{}, err
 	}
 	if d.Outbound != nil || d.Trail != nil || len(d.Reports) > 0 || d.Submission != nil || d.Answer != nil || d.Junk || len(d.Verdicts) > 0 || len(filings) > 0 {
 		return s.dispatch(ctx, d, accounts, filings)
@@ -69,6 +55,26 @@ func (s *Store) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
 		return deliver{c, accounts, date, zone}
 	}, &out)
 	return Delivered{Duplicate: repeated, MessageID: out.MessageID}, err
+}
+
+// arranged is a delivery as the level of the state allows it, its accounts, sorted
+// and each once, and where their filters put it.
+func (s *Store) arranged(ctx context.Context, d Delivery) (out Delivery, accounts []int64, filings []filing, err error) {
+	accounts = slices.Clone(d.Recipients)
+	slices.Sort(accounts)
+	accounts = slices.Compact(accounts)
+	d.Verdicts = boundVerdicts(d.Verdicts)
+	if s.Level() < 3 {
+		d.Junk = d.Junk || len(accounts) > 0 && !slices.ContainsFunc(accounts, func(a int64) bool { return !junkFor(d.Verdicts, a) })
+		d.Verdicts = nil
+	}
+	if s.Level() < levelOf(kindDispatch, 1) {
+		d.Trail, d.Junk = nil, false // mail goes on while nodes of an older release are there
+	}
+	if s.Level() >= levelOf(kindSetFilters, 1) {
+		filings, err = s.filings(ctx, d.Content.Message().Envelope, accounts)
+	}
+	return d, accounts, filings, err
 }
 
 // Append adds a message to a mailbox. The same content appended twice is there

@@ -94,6 +94,7 @@ const (
 	optionUTF8 = 4 << iota
 	optionEightBit
 	optionRequireTLS
+	optionTLSNo
 	optionReturn = 3
 )
 
@@ -102,7 +103,7 @@ func (o *Outbound) options() int64 {
 	for _, option := range []struct {
 		on  bool
 		bit int64
-	}{{o.UTF8, optionUTF8}, {o.EightBit, optionEightBit}, {o.RequireTLS, optionRequireTLS}} {
+	}{{o.UTF8, optionUTF8}, {o.EightBit, optionEightBit}, {o.RequireTLS, optionRequireTLS}, {o.TLSNo, optionTLSNo}} {
 		if option.on {
 			n |= option.bit
 		}
@@ -112,13 +113,8 @@ func (o *Outbound) options() int64 {
 
 // dispatch is Deliver where the message goes elsewhere too, or its way is to be remembered.
 func (s *Store) dispatch(ctx context.Context, d Delivery, accounts []int64, filings []filing) (Delivered, error) {
-	body := dispatch{Accounts: accounts, Trail: startOfTrail(d), Submission: d.Submission, Answer: d.Answer, Junk: d.Junk, Verdicts: d.Verdicts, Filings: filings}
-	body.Date, body.Zone = dateAndZone(d.Received)
-	for _, r := range d.Reports {
-		body.Reports = append(body.Reports, reported(r))
-	}
-	var err error
-	if body.Outbound, err = s.encodeOutbound(d.Outbound); err != nil {
+	body, err := s.dispatchOf(d, accounts, filings)
+	if err != nil {
 		return Delivered{}, err
 	}
 	var out dispatched
@@ -127,6 +123,18 @@ func (s *Store) dispatch(ctx context.Context, d Delivery, accounts []int64, fili
 		return body
 	}, &out)
 	return Delivered{Duplicate: repeated, MessageID: out.MessageID, QueueID: out.QueueID}, err
+}
+
+// dispatchOf is the command, but for the content.
+func (s *Store) dispatchOf(d Delivery, accounts []int64, filings []filing) (dispatch, error) {
+	body := dispatch{Accounts: accounts, Trail: startOfTrail(d), Submission: d.Submission, Answer: d.Answer, Junk: d.Junk, Verdicts: d.Verdicts, Filings: filings}
+	body.Date, body.Zone = dateAndZone(d.Received)
+	for _, r := range d.Reports {
+		body.Reports = append(body.Reports, reported(r))
+	}
+	var err error
+	body.Outbound, err = s.encodeOutbound(d.Outbound)
+	return body, err
 }
 
 // startOfTrail is d's trail; one without an id gets its transaction's.

@@ -198,10 +198,14 @@ type forgetQueue struct {
 // DoubtfulAge is how long a recipient that is done is listed as perhaps a duplicate.
 const DoubtfulAge = 7 * 24 * time.Hour
 
-// pruneQueue decides what is to be forgotten of the ways of messages.
-func (s *Store) pruneQueue(ctx context.Context) error {
+// pruneQueue decides what is to be forgotten of the ways of messages: for their number, and, if the clock
+// can be trusted, for their age.
+func (s *Store) pruneQueue(ctx context.Context, trusted bool) error {
 	now := s.cfg.Now()
 	b := forgetQueue{Before: now.Add(-TrailAge).UnixMilli(), Doubtful: now.Add(-DoubtfulAge).UnixMilli()}
+	if !trusted {
+		b.Before, b.Doubtful = 0, 0
+	}
 	for {
 		n := 0
 		err := s.with(ctx, func(c *conn) error {

@@ -129,22 +129,6 @@ func (s *Store) RevokeLeases(ctx context.Context, node string, delay time.Durati
 	return n, err
 }
 
-// ExpireLeases does the same to all leases whose time is over by this node's
-// clock. The leader calls it.
-func (s *Store) ExpireLeases(ctx context.Context, delay time.Duration) (int, error) {
-	now := s.cfg.Now()
-	n := 0
-	err := s.with(ctx, func(c *conn) error {
-		_, err := c.row("SELECT count(*) FROM queue_lease WHERE expires < ?", func(st *sqlite.Stmt) { n = st.ColumnInt(0) }, now.UnixMilli())
-		return err
-	})
-	if err != nil || n == 0 {
-		return 0, readError("find expired leases", err)
-	}
-	_, err = s.propose(ctx, kindRevokeLease, nil, revokeLease{"", now.Add(delay).UnixMilli()}, &n)
-	return n, err
-}
-
 // lost is a recipient whose lease is taken away.
 type lost struct {
 	id, queue       int64
@@ -154,7 +138,7 @@ type lost struct {
 
 func applyRevokeLease(t *tx, b revokeLease) (any, error) {
 	where, arg := "node = ?", any(b.Node)
-	if b.Node == "" {
+	if b.Node == "" { // releases before level 3 ended by their clocks what had expired
 		where, arg = "expires < ?", t.at
 	}
 	var tokens []int64
@@ -165,11 +149,15 @@ func applyRevokeLease(t *tx, b revokeLease) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	count := 0
+	return t.revokeAll(tokens, b.Next)
+}
+
+// revokeAll gives the recipients of some leases back.
+func (t *tx) revokeAll(tokens []int64, next int64) (count int, err error) {
 	for _, token := range tokens {
-		n, err := t.revoke(token, b.Next)
+		n, err := t.revoke(token, next)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 		count += n
 	}

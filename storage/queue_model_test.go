@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+	"zombiezen.com/go/sqlite"
 )
 
 // queueModel is what must be true of the queue, kept beside it by some nodes whose
@@ -20,6 +21,7 @@ type queueModel struct {
 	queued     int
 	recipients map[int64]*queuedModel
 	leased     uint64 // the last token
+	seen       map[oldLease]time.Duration
 }
 
 // queueNode is a node as it sees itself: it may hold what it has lost.
@@ -34,7 +36,6 @@ type queuedModel struct {
 	id       int64
 	domain   string
 	token    uint64 // 0: nobody has it
-	expires  time.Time
 	node     string
 	done     bool
 	doubtful bool
@@ -109,7 +110,7 @@ func (m *queueModel) Lease(t *rapid.T) {
 			if q == nil || q.done || q.held || q.token != 0 {
 				t.Fatalf("leased %+v, which is %+v", r, q)
 			}
-			q.token, q.node, q.expires = token, n.name, m.clock.clock.now.Add(n.skew).Add(valid)
+			q.token, q.node = token, n.name
 		}
 		n.held = append(n.held, got...)
 	})
@@ -150,39 +151,35 @@ func (m *queueModel) Renew(t *rapid.T) {
 	m.as(n, func() {
 		_, err := m.f.RenewLeases(context.Background(), n.name, time.Minute)
 		m.must(err)
-		until := m.clock.clock.now.Add(n.skew).Add(time.Minute)
-		for _, q := range m.recipients {
-			if q.token != 0 && q.node == n.name && q.expires.Before(until) {
-				q.expires = until
-			}
-		}
 	})
 }
 
-// Expire has some node, with its own clock, take back what is over.
+// Expire has the leases taken back that were seen unchanged for a minute, whatever the clocks say.
 func (m *queueModel) Expire(t *rapid.T) {
 	m.t = t
-	n := m.node("node")
-	m.as(n, func() {
-		_, err := m.f.ExpireLeases(context.Background(), 0)
-		m.must(err)
-		now := m.clock.clock.now.Add(n.skew)
-		for _, q := range m.recipients {
-			// The clock moves a millisecond with each look at it: leave a little room.
-			if q.token != 0 && q.expires.Before(now.Add(-10*time.Millisecond)) {
-				q.token, q.doubtful = 0, true
-			} else if q.token != 0 && q.expires.Before(now.Add(10*time.Millisecond)) {
-				m.adopt(q)
+	uptime := m.clock.Uptime()
+	seen := map[oldLease]time.Duration{}
+	over := map[uint64]bool{}
+	m.must(m.f.with(context.Background(), func(c *conn) error {
+		return c.rows("SELECT token, expires FROM queue_lease", func(st *sqlite.Stmt) bool {
+			l := oldLease{st.ColumnInt64(0), st.ColumnInt64(1)}
+			since, known := m.seen[l]
+			if !known {
+				since = uptime
 			}
-		}
+			seen[l], over[uint64(l.Token)] = since, uptime-since > time.Minute
+			return true
+		})
+	}))
+	m.seen = seen
+	m.as(m.node("node"), func() {
+		_, err := m.f.ExpireLeases(context.Background(), time.Minute, 0)
+		m.must(err)
 	})
-}
-
-// adopt takes over what the machine decided where the model cannot know.
-func (m *queueModel) adopt(q *queuedModel) {
-	found := m.f.list(QueueFilter{ID: q.id})
-	if len(found) == 1 && found[0].State != StateLeased {
-		q.token, q.doubtful = 0, true
+	for _, q := range m.recipients {
+		if q.token != 0 && over[q.token] {
+			q.token, q.doubtful = 0, true
+		}
 	}
 }
 
@@ -253,7 +250,7 @@ func (m *queueModel) check(t *rapid.T) {
 func TestQueueModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		clock := &skewedClock{}
-		f := open(t, t.TempDir(), func(c *Config) { c.Now = clock.Now })
+		f := open(t, t.TempDir(), func(c *Config) { c.Now, c.Uptime = clock.Now, clock.Uptime })
 		defer f.Store.Close()
 		clock.clock.now = f.clock.now
 		f.clock = &clock.clock

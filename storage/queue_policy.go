@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -41,19 +40,19 @@ type QueueRoute struct {
 	TLS      string `json:"tls" cbor:"4,keyasint,omitempty"` // "verify", "starttls" (whoever it is) or "none"
 	User     string `json:"user,omitempty" cbor:"5,keyasint,omitempty"`
 	Password string `json:"-" cbor:"6,keyasint,omitempty"`
+	// Sender: Domain is that of senders; the host takes all that they send elsewhere.
+	Sender bool `json:"sender,omitempty" cbor:"-"`
 }
 
 var routeTLS = [...]string{"verify", "starttls", "none"}
 
 // SetRoute makes a route or replaces it.
 func (s *Store) SetRoute(ctx context.Context, r QueueRoute) error {
-	if r.Domain != "*" {
-		domain, err := CanonicalDomain(r.Domain)
-		if err != nil {
-			return err
-		}
-		r.Domain = domain
+	domain, err := routeDomain(r.Domain, r.Sender)
+	if err != nil {
+		return err
 	}
+	r.Domain = domain
 	known := false
 	for _, name := range routeTLS {
 		known = known || name == r.TLS
@@ -67,58 +66,50 @@ func (s *Store) SetRoute(ctx context.Context, r QueueRoute) error {
 	if r.User != "" && r.TLS == "none" {
 		return fail("set route of "+quote(r.Domain), KindInvalid, "a password is sent over TLS only")
 	}
-	return s.decide(ctx, kindSetRoute, r)
+	return s.decide(ctx, routeKind(r.Sender), r)
 }
 
-// RemoveRoute removes a route. KindNotFound: there is none.
-func (s *Store) RemoveRoute(ctx context.Context, domain string) error {
-	if domain != "*" {
-		var err error
-		if domain, err = CanonicalDomain(domain); err != nil {
-			return err
-		}
+// RemoveRoute removes a route, of a destination or of a domain's senders. KindNotFound: there is none.
+func (s *Store) RemoveRoute(ctx context.Context, domain string, sender bool) error {
+	domain, err := routeDomain(domain, sender)
+	if err != nil {
+		return err
 	}
-	return s.decide(ctx, kindSetRoute, QueueRoute{Domain: domain})
+	return s.decide(ctx, routeKind(sender), QueueRoute{Domain: domain})
+}
+
+// routeDomain is what a route is for, as it is written down.
+func routeDomain(domain string, sender bool) (string, error) {
+	if domain == "*" && !sender {
+		return domain, nil
+	}
+	return CanonicalDomain(domain)
+}
+
+func routeKind(sender bool) kind {
+	if sender {
+		return kindSetSenderRoute
+	}
+	return kindSetRoute
 }
 
 // applySetRoute removes the route when it has no host.
-func applySetRoute(t *tx, r QueueRoute) (any, error) {
-	if r.Host == "" {
-		n, err := t.mail.exec("DELETE FROM route WHERE domain = ?", r.Domain)
-		if err == nil && n == 0 {
-			err = fail("remove route of "+quote(r.Domain), KindNotFound, "")
-		}
-		return nil, err
-	}
-	n := 0
-	if _, err := t.mail.row("SELECT count(*) FROM route WHERE domain <> ?", func(st *sqlite.Stmt) { n = st.ColumnInt(0) }, r.Domain); err != nil {
-		return nil, err
-	}
-	if n >= MaxRoutes {
-		return nil, fail("set route", KindTooLarge, fmt.Sprintf("there are at most %d routes", MaxRoutes))
-	}
-	mode := 0
-	for i, name := range routeTLS {
-		if name == r.TLS {
-			mode = i
-		}
-	}
-	_, err := t.mail.exec("INSERT OR REPLACE INTO route (domain, host, port, tls, user, password) VALUES (?, ?, ?, ?, ?, ?)",
-		r.Domain, r.Host, int(r.Port), mode, r.User, r.Password)
-	return nil, err
-}
+func applySetRoute(t *tx, r QueueRoute) (any, error) { return nil, t.putRoute("route", r) }
 
 func scanRoute(st *sqlite.Stmt) QueueRoute {
 	return QueueRoute{Domain: st.ColumnText(0), Host: st.ColumnText(1), Port: uint16(st.ColumnInt(2)),
 		TLS: routeTLS[st.ColumnInt(3)%len(routeTLS)], User: st.ColumnText(4), Password: st.ColumnText(5)}
 }
 
-// Routes lists the routes, by domain.
+// Routes lists the routes, those of destinations first, by domain.
 func (s *Store) Routes(ctx context.Context) ([]QueueRoute, error) {
 	found := []QueueRoute{}
 	err := s.with(ctx, func(c *conn) error {
-		return c.rows("SELECT domain, host, port, tls, user, '' FROM route ORDER BY domain", func(st *sqlite.Stmt) bool {
-			found = append(found, scanRoute(st))
+		return c.rows(`SELECT domain, host, port, tls, user, '', 0 AS sender FROM route UNION ALL
+			SELECT domain, host, port, tls, user, '', 1 FROM sender_route ORDER BY sender, domain`, func(st *sqlite.Stmt) bool {
+			r := scanRoute(st)
+			r.Sender = st.ColumnBool(6)
+			found = append(found, r)
 			return true
 		})
 	})

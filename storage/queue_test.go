@@ -141,8 +141,14 @@ func TestLeaseFences(t *testing.T) {
 	if again, _ := f.lease("one", "example.net", 10); again != 0 {
 		t.Fatal("a recipient was leased twice")
 	}
+	n, err := f.ExpireLeases(context.Background(), time.Minute, time.Second)
+	f.must(err)
+	f.clock.set(2 * time.Minute) // the clock jumps: that ends nothing
+	if early, err := f.ExpireLeases(context.Background(), time.Minute, time.Second); n+early != 0 || err != nil {
+		t.Fatalf("%d leases ended by a jump of the clock, %v", n+early, err)
+	}
 	f.clock.advance(2 * time.Minute)
-	n, err := f.ExpireLeases(context.Background(), time.Second)
+	n, err = f.ExpireLeases(context.Background(), time.Minute, time.Second)
 	f.must(err)
 	if n != 3 {
 		t.Fatalf("%d recipients came back", n)
@@ -185,7 +191,7 @@ func TestRenewedLeaseLasts(t *testing.T) {
 		if _, err := f.RenewLeases(context.Background(), "one", time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := f.ExpireLeases(context.Background(), 0); n != 0 || err != nil {
+		if n, err := f.ExpireLeases(context.Background(), time.Minute, 0); n != 0 || err != nil {
 			t.Fatalf("expired %d, %v", n, err)
 		}
 	}
@@ -344,6 +350,115 @@ func TestDestinationsAreFoundAlike(t *testing.T) {
 	}
 	if found, err = f.QueueDestinations(ctx, f.clock.Now().Add(time.Second), QueueDestination{}, 10); err != nil || len(found) != 2 {
 		t.Fatalf("destinations: %+v, %v", found, err)
+	}
+	f.sound()
+}
+
+// TestDeliverAllIsAllOrNothing: what one transaction makes for several is there whole, once, or not at all.
+func TestDeliverAllIsAllOrNothing(t *testing.T) {
+	f := newFixture(t)
+	ctx := context.Background()
+	a, b := f.account("ann@example.org"), f.account("bob@example.org")
+	some := func(n, size int, to Account, elsewhere ...string) Delivery {
+		d := f.outbound(n, elsewhere...)
+		raw := rawMessage(n, size)
+		d.Content, d.Transaction, d.Recipients = f.content(raw), sha256.Sum256(raw), []int64{to.ID}
+		if len(elsewhere) == 0 {
+			d.Outbound = nil
+		}
+		return d
+	}
+	f.must(f.SetQuota(ctx, b.Address, 1000, 0))
+	if _, err := f.DeliverAll(ctx, []Delivery{some(1, 500, a, "x@example.net"), some(2, 5000, b)}); KindOf(err) != KindOverQuota {
+		t.Fatalf("over quota says %v", err)
+	}
+	if n := int(f.inbox(a).Messages) + len(f.list(QueueFilter{})); n != 0 {
+		t.Fatalf("%d are there of what was refused", n)
+	}
+	f.must(f.SetQuota(ctx, b.Address, 0, 0))
+	for round := range 2 { // large bodies go ahead in parts
+		out, err := f.DeliverAll(ctx, []Delivery{some(1, 300_000, a, "x@example.net"), some(2, 5000, b), some(3, 400, a, "y@example.net")})
+		if err != nil || len(out) != 3 || out[1].Duplicate != (round > 0) {
+			t.Fatalf("%+v, %v", out, err)
+		}
+	}
+	if f.inbox(a).Messages != 2 || f.inbox(b).Messages != 1 || len(f.list(QueueFilter{})) != 2 {
+		t.Fatalf("%+v, %+v, %d queued", f.inbox(a), f.inbox(b), len(f.list(QueueFilter{})))
+	}
+	withLevel(t, f, 2) // one after the other, then
+	if out, err := f.DeliverAll(ctx, []Delivery{some(4, 500, a), some(5, 500, b)}); err != nil || len(out) != 2 {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	f.machine.level.Store(Level)
+	want := f.sound()
+	if f.replayed(3).Sum != want.Sum {
+		t.Fatal("replaying the log gives another state")
+	}
+}
+
+func TestNothingIsForgottenWhenTheClockJumps(t *testing.T) {
+	f := newFixture(t)
+	ctx := context.Background()
+	f.queueMail(1, "a@example.net")
+	_, mine := f.lease("one", "example.net", 1)
+	f.must(second(f.RevokeLeases(ctx, "one", 0)))
+	f.clock.advance(time.Minute)
+	_, mine = f.lease("one", "example.net", len(mine))
+	f.settle("one", OutcomeSent, 0, mine...)
+	f.must(f.Housekeep(ctx))
+	f.clock.set(10 * 365 * 24 * time.Hour)
+	kept := func() bool {
+		f.must(f.Housekeep(ctx))
+		ways, err := f.Trace(ctx, "a@example.net")
+		f.must(err)
+		return len(ways) == 1 && len(f.list(QueueFilter{MaybeDuplicate: true})) == 1
+	}
+	if !kept() {
+		t.Fatal("forgotten because the clock jumped")
+	}
+	f.clock.advance(trustAgain)
+	if !kept() {
+		t.Fatal("forgotten too soon")
+	}
+	f.clock.advance(time.Minute)
+	if kept() {
+		t.Fatal("never forgotten")
+	}
+}
+
+func TestSenderRoutes(t *testing.T) {
+	f := newFixture(t)
+	ctx := context.Background()
+	route := func(domain, host string, sender bool) QueueRoute {
+		return QueueRoute{Domain: domain, Host: host, Port: 587, TLS: "verify", User: "us", Password: "secret", Sender: sender}
+	}
+	f.must(f.SetRoute(ctx, route("*", "all.example", false)))
+	f.must(f.SetRoute(ctx, route("inside.example", "inside.example", false)))
+	f.must(f.SetRoute(ctx, route("Example.ORG", "smart.example", true)))
+	if err := f.SetRoute(ctx, route("*", "all.example", true)); err == nil {
+		t.Error("a route of all senders was taken: that is a route to all destinations")
+	}
+	for _, c := range []struct{ sender, destination, want string }{
+		{"example.org", "example.net", "smart.example"}, {"example.org", "inside.example", ""}, {"example.com", "example.net", ""},
+	} {
+		r, err := f.SenderRouteFor(ctx, c.sender, c.destination)
+		f.must(err)
+		if got := ""; r != nil {
+			if got = r.Host; got != c.want || r.Password != "secret" {
+				t.Errorf("%+v: %+v", c, r)
+			}
+		} else if c.want != "" {
+			t.Errorf("%+v: none", c)
+		}
+	}
+	listed, err := f.Routes(ctx)
+	f.must(err)
+	if len(listed) != 3 || !listed[2].Sender || listed[2].Password != "" {
+		t.Errorf("listed: %+v", listed)
+	}
+	f.must(f.RemoveRoute(ctx, "example.org", true))
+	if err := f.RemoveRoute(ctx, "example.org", true); KindOf(err) != KindNotFound {
+		t.Errorf("removing it again: %v", err)
 	}
 	f.sound()
 }

@@ -53,6 +53,7 @@ type Outbound struct {
 	UTF8       bool      // needs SMTPUTF8 (RFC 6531)
 	EightBit   bool      // BODY=8BITMIME: the content has octets above 127
 	RequireTLS bool      // REQUIRETLS (RFC 8689)
+	TLSNo      bool      // "TLS-Required: No" (RFC 8689 section 5): rather in clear than not at all
 	Account    int64     // who submitted it; 0: forwarded, or by ourselves
 	NotBefore  time.Time // when the first attempt may be; zero: now
 	Recipients []OutboundRecipient
@@ -142,6 +143,7 @@ type QueueMessage struct {
 	UTF8       bool       `json:"smtputf8,omitempty"`
 	EightBit   bool       `json:"eightbit,omitempty"`
 	RequireTLS bool       `json:"requiretls,omitempty"`
+	TLSNo      bool       `json:"tls_required_no,omitempty"`
 }
 
 // QueueRecipient is one recipient of such a message.

@@ -65,7 +65,8 @@ var mailMigrations = [][]string{{
 	`CREATE TABLE setting (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID`,
 	// Tokens that let a node join, by the hash of their secret.
 	`CREATE TABLE invitation (hash BLOB PRIMARY KEY, expires INTEGER NOT NULL, replica INTEGER NOT NULL, used_by TEXT NOT NULL) STRICT, WITHOUT ROWID`,
-}, imapSchema, loginSchema, queueSchema, certificateSchema, dkimSchema, addressSchema, queuePolicySchema, sqlSchema, webSchema, senderSchema, spamSchema, edgeSchema, webMailSchema, journalSchema, rosterSchema, savedQuerySchema}
+}, imapSchema, loginSchema, queueSchema, certificateSchema, dkimSchema, addressSchema, queuePolicySchema, sqlSchema, webSchema, senderSchema, spamSchema, edgeSchema, webMailSchema, journalSchema, rosterSchema, savedQuerySchema,
+	senderRouteSchema, tlsReportSchema}
 
 // packMigrations are those of packs/N.db.
 var packMigrations = [][]string{{

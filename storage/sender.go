@@ -169,11 +169,7 @@ func (s *Store) AddDMARCReport(ctx context.Context, r DMARCReport) error {
 func applyAddDMARCReport(t *tx, r DMARCReport) (any, error) {
 	op := "keep report on " + r.Domain
 	// A report may be on a subdomain that is not hosted itself.
-	hosted, err := t.mail.row("SELECT 1 FROM domain WHERE name = ?1 OR substr(?1, -length(name) - 1) = '.' || name", nil, r.Domain)
-	if err == nil && !hosted {
-		err = fail(op, KindNotFound, "the domain is not hosted here")
-	}
-	if err != nil {
+	if err := t.hostsReported(op, r.Domain); err != nil {
 		return nil, err
 	}
 	id := t.newID()

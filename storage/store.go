@@ -66,6 +66,8 @@ type Store struct {
 
 	resolved resolved
 	ages     ages
+	leases   leaseAges
+	steady   steady
 	sql      sqlRoom
 	cram     offersCRAM
 	signing  signingKeys
