@@ -18,7 +18,7 @@ func newIdle() *idle { return &idle{kept: map[string][]*client{}} }
 // idleKey tells hosts apart, and whom we are logged in as.
 func idleKey(r *route, name string) string {
 	if r.relay != nil {
-		return name + " " + r.relay.Domain + " " + r.relay.User
+		return name + " " + r.relay.Domain + " " + r.relay.User + " " + r.relay.TLS + map[bool]string{true: " sender"}[r.relay.Sender]
 	}
 	return name
 }

@@ -8,22 +8,7 @@ import (
 	"trivet/storage"
 )
 
-// deliverHere delivers what was queued for a domain that is hosted here by now.
-func (w *worker) deliverHere() {
-	for {
-		recipients := w.lease(leaseSize)
-		if len(recipients) == 0 {
-			return
-		}
-		var results []storage.QueueResult
-		for _, r := range recipients {
-			results = append(results, w.result(r, "", w.deliverOne(r)))
-		}
-		<-w.q.record(results)
-	}
-}
-
-// deliverOne delivers to one recipient. The transaction is that of the queued
+// deliverOne delivers to one recipient what was queued for a domain that is hosted here by now. The transaction is that of the queued
 // recipient: done twice, it is delivered once.
 func (w *worker) deliverOne(r storage.QueueRecipient) reply {
 	to, err := w.q.cfg.Store.Resolve(w.ctx, r.Address)

@@ -84,12 +84,11 @@ func (m *mimeMessage) bytes() []byte {
 func (q *Queue) deliver(ctx context.Context, m *mimeMessage, to, about string, id [32]byte, reports []storage.QueueReport) error {
 	raw := m.bytes()
 	if q.cfg.Sign != nil {
-		signed, err := q.cfg.Sign(ctx, m.from, raw)
+		fields, err := q.cfg.Sign(ctx, q.cfg.Hostname, raw)
 		if err != nil {
-			q.log.Warn("a report could not be signed", "error", err)
-		} else {
-			raw = signed
+			return err
 		}
+		raw = append([]byte(fields), raw...)
 	}
 	recipient, err := q.cfg.Store.Resolve(ctx, to)
 	if err != nil {

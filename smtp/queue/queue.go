@@ -27,7 +27,7 @@ type Store interface {
 	LeasedRecipients(ctx context.Context, token uint64, domain string) ([]storage.QueueRecipient, error)
 	RenewLeases(ctx context.Context, node string, valid time.Duration) (int, error)
 	RevokeLeases(ctx context.Context, node string, delay time.Duration) (int, error)
-	ExpireLeases(ctx context.Context, delay time.Duration) (int, error)
+	ExpireLeases(ctx context.Context, valid, delay time.Duration) (int, error)
 	LeaseNodes(ctx context.Context) ([]string, error)
 	RecordQueue(ctx context.Context, request []byte, node string, results []storage.QueueResult) (refused []int64, err error)
 	ChangeQueue(ctx context.Context, change storage.QueueChange, recipients []int64) (int, error)
@@ -38,6 +38,8 @@ type Store interface {
 	Deliver(ctx context.Context, d storage.Delivery) (storage.Delivered, error)
 	Resolve(ctx context.Context, address string) (storage.Recipient, error)
 	RouteFor(ctx context.Context, domain string) (*storage.QueueRoute, error)
+	SenderRoutes(ctx context.Context) (map[string]bool, error)
+	SenderRouteFor(ctx context.Context, sender, destination string) (*storage.QueueRoute, error)
 	STSPolicy(ctx context.Context, domain string) (storage.STSPolicy, error)
 	KeepSTSPolicy(ctx context.Context, p storage.STSPolicy) error
 	CountTLS(ctx context.Context, counts []storage.TLSCount) error
@@ -79,8 +81,9 @@ type Config struct {
 	Leader func() bool
 	// Nodes are those in contact, this one among them. nil: it is alone.
 	Nodes func() []string
-	// Sign signs a report before it is sent; nil: they are not signed.
-	Sign func(ctx context.Context, from string, message []byte) ([]byte, error)
+	// Sign returns the fields that sign a message in the name of a domain, to be put
+	// in front of it: our reports, and what is converted after it was signed. nil: they are not signed.
+	Sign func(ctx context.Context, domain string, message []byte) (string, error)
 
 	RootCAs *x509.CertPool // nil: the system's
 	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
@@ -364,7 +367,7 @@ func (q *Queue) watchLeases(ctx context.Context) {
 			clear(missing)
 			continue
 		}
-		n, err := q.cfg.Store.ExpireLeases(ctx, 0)
+		n, err := q.cfg.Store.ExpireLeases(ctx, q.cfg.Limits.Lease, 0)
 		if err == nil && n > 0 {
 			q.log.Warn("leases expired; their recipients are tried again", "recipients", n)
 		}

@@ -7,8 +7,14 @@ import (
 	"trivet/storage"
 )
 
-// relayFor is the route that an operator set for a destination, or nil.
-func (q *Queue) relayFor(ctx context.Context, domain string) (*storage.QueueRoute, error) {
+// relayFor is the route that an operator set, or nil: for the destination itself,
+// for the sender's domain, or for all others, the first that there is.
+func (q *Queue) relayFor(ctx context.Context, domain string, as way) (*storage.QueueRoute, error) {
+	if as.sender != "" {
+		if r, err := q.cfg.Store.SenderRouteFor(ctx, as.sender, domain); err != nil || r != nil {
+			return r, err
+		}
+	}
 	return q.cfg.Store.RouteFor(ctx, domain)
 }
 

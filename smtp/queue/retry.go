@@ -27,6 +27,17 @@ func nextAttempt(now time.Time, r storage.QueueRecipient) time.Time {
 	return now.Add(wait + time.Duration(h.Sum64()%uint64(spread)))
 }
 
+// leastAttempts is how often a recipient must have been tried before it counts as
+// that old: as often as it is in a quarter of the time. The age is a difference of
+// wall clocks, of which one may be wrong or jump, and attempts are apart by real time.
+func leastAttempts(age time.Duration) int {
+	n := 1
+	for next := waits[0]; next <= age/4; next += waits[min(n, len(waits)-1)] {
+		n++
+	}
+	return n
+}
+
 // settle turns the reply to a recipient into what is recorded of it.
 func (q *Queue) settle(m storage.QueueMessage, r storage.QueueRecipient, remote string, said reply, now time.Time) storage.QueueResult {
 	result := storage.QueueResult{Recipient: r.ID, Token: r.Lease, At: now.UnixMilli(), Remote: remote, Reply: said.String()}
@@ -37,14 +48,14 @@ func (q *Queue) settle(m storage.QueueMessage, r storage.QueueRecipient, remote 
 	case said.permanent():
 		result.Outcome = storage.OutcomeFailed
 		result.Notice = notice(m, r, storage.NotifyFailure, storage.NoticeFailed)
-	case age >= q.cfg.Limits.Expire:
+	case age >= q.cfg.Limits.Expire && r.Attempts+1 >= leastAttempts(q.cfg.Limits.Expire):
 		result.Outcome = storage.OutcomeFailed
 		result.Notice = notice(m, r, storage.NotifyFailure, storage.NoticeFailed)
 		result.Reply = expired + result.Reply
 	default:
 		result.Outcome = storage.OutcomeDeferred
 		next := nextAttempt(now, r)
-		if end := m.Created.Add(q.cfg.Limits.Expire); next.After(end) {
+		if end := m.Created.Add(q.cfg.Limits.Expire); end.After(now) && next.After(end) {
 			next = end // one last attempt
 		}
 		result.Next = next.UnixMilli()

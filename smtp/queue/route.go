@@ -63,16 +63,16 @@ func isNotFound(err error) bool {
 
 // findRoute finds where mail for a destination goes, or the reply that its
 // recipients get instead.
-func (q *Queue) findRoute(ctx context.Context, domain string) (*route, *reply) {
+func (q *Queue) findRoute(ctx context.Context, domain string, as way) (*route, *reply) {
 	r := &route{domain: domain}
-	relay, err := q.relayFor(ctx, domain)
+	relay, err := q.relayFor(ctx, domain, as)
 	if err != nil {
 		return nil, refuse(451, "4.3.0", "look up the route: %v", err)
 	}
-	if relay != nil {
+	if relay != nil && !relay.Sender {
 		return q.relayRoute(r, relay)
 	}
-	if strings.HasPrefix(domain, "[") {
+	if relay == nil && strings.HasPrefix(domain, "[") {
 		return q.literalRoute(r)
 	}
 	here, err := q.cfg.Store.Resolve(ctx, "postmaster@"+domain)
@@ -82,6 +82,9 @@ func (q *Queue) findRoute(ctx context.Context, domain string) (*route, *reply) {
 	if here.Local {
 		r.local = true
 		return r, nil
+	}
+	if relay != nil {
+		return q.relayRoute(r, relay)
 	}
 	records, err := q.cfg.Resolver.LookupMX(ctx, domain)
 	switch {
@@ -100,6 +103,10 @@ func (q *Queue) findRoute(ctx context.Context, domain string) (*route, *reply) {
 	}
 	if refusal := q.order(r); refusal != nil {
 		return nil, refusal
+	}
+	if as.noTLS {
+		r.policy = policy{domain: r.domain, kind: policyNone}
+		return r, nil
 	}
 	if refusal := q.secure(ctx, r); refusal != nil {
 		return nil, refusal

@@ -212,7 +212,7 @@ func TestRoutes(t *testing.T) {
 		"loop.example": "first", "us.example": "554 5.4.6", "broken.example": "451 4.4.3", "[192.0.2.9]": "192.0.2.9", "[ipv6:2001:db8::1]": "2001:db8::1",
 		"[nonsense]": "550 5.1.2", "relayed.example": "10.0.0.1", "example.org": "",
 	} {
-		r, refusal := q.findRoute(context.Background(), domain)
+		r, refusal := q.findRoute(context.Background(), domain, way{})
 		got := ""
 		if refusal != nil {
 			got = refusal.String()
@@ -287,8 +287,8 @@ func TestSmarthost(t *testing.T) {
 	if err := f.SetRoute(ctx, storage.QueueRoute{Domain: "*", Host: "x", Port: 25, TLS: "none", User: "us", Password: "secret"}); err == nil {
 		t.Error("a password is to be sent in clear")
 	}
-	f.must(f.RemoveRoute(ctx, "*"))
-	if err := f.RemoveRoute(ctx, "*"); storage.KindOf(err) != storage.KindNotFound {
+	f.must(f.RemoveRoute(ctx, "*", false))
+	if err := f.RemoveRoute(ctx, "*", false); storage.KindOf(err) != storage.KindNotFound {
 		t.Errorf("removed twice: %v", err)
 	}
 }

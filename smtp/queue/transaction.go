@@ -24,6 +24,10 @@ type transaction struct {
 	unsure bool
 	// opened: the server answered MAIL and RCPT.
 	opened bool
+	// converted: the body is not that of storage, but in ASCII; unconvertible is
+	// why it cannot be.
+	converted     bool
+	unconvertible error
 	// confused: the server refused what it had said it can do.
 	confused bool
 }
@@ -67,13 +71,14 @@ func (c *client) unfit(t *transaction) *reply {
 	switch {
 	case c.ext.size > 0 && t.body.size() > c.ext.size: // RFC 1870 section 6.2
 		return refuse(552, "5.3.4", "the message has %d octets, %s takes %d", t.body.size(), c.host, c.ext.size)
-	case m.RequireTLS && (!c.ext.requireTLS || c.assured < assuredName): // RFC 8689 section 4.2.1
+	case m.RequireTLS && c.assured < assuredName: // RFC 8689 section 4.2.1
+		return refuse(550, "5.7.10", "the sender requires TLS with a host that proves its name, which %s does not", c.host)
+	case m.RequireTLS && !c.ext.requireTLS:
 		return refuse(550, "5.7.30", "the sender requires TLS all the way, which %s does not offer", c.host)
 	case t.needsUTF8() && !c.ext.smtpUTF8: // RFC 6531 section 3.2
 		return refuse(550, "5.6.7", "the message needs SMTPUTF8, which %s does not offer", c.host)
-	case !c.ext.eightBit && t.body.hasEightBit():
-		// RFC 6152 section 3 permits to convert, which would break signatures, or to return it.
-		return refuse(550, "5.6.3", "the message has 8-bit text, which %s does not take", c.host)
+	case !c.ext.eightBit && t.unconvertible != nil: // RFC 6152 section 3
+		return refuse(550, "5.6.3", "the message has 8-bit text, which %s does not take, and cannot be converted: %v", c.host, t.unconvertible)
 	}
 	return nil
 }

@@ -3,8 +3,6 @@ package queue
 import (
 	"context"
 	"errors"
-	"net"
-	"net/netip"
 	"time"
 
 	"trivet/storage"
@@ -16,45 +14,34 @@ const leaseSize = 50
 
 // work sends what is due of a destination.
 func (q *Queue) work(ctx context.Context, domain string) {
-	w := &worker{q: q, ctx: ctx, domain: domain, messages: map[int64]storage.QueueMessage{}}
+	w := &worker{q: q, ctx: ctx, domain: domain, messages: map[int64]storage.QueueMessage{}, legs: map[way]*leg{}}
 	defer w.begun()
-	now := q.cfg.Now()
-	if said, down := q.memory.whyDown(domain, now); down {
-		w.refuse(said)
+	var err error
+	if w.senders, err = q.cfg.Store.SenderRoutes(ctx); err != nil {
 		return
 	}
-	route, refusal := q.findRoute(ctx, domain)
-	if ctx.Err() != nil {
-		return
-	}
-	if refusal != nil {
-		if !refusal.permanent() {
-			q.memory.down(domain, *refusal, now.Add(q.cfg.Limits.DestinationPause))
+	if len(w.senders) == 0 { // the usual way is that of nearly all: found before anything is taken
+		w.leg = w.legOf(way{})
+		if ctx.Err() != nil {
+			return
 		}
-		w.refuse(*refusal)
-		return
+		if w.leg.busy {
+			q.memory.pause("busy "+domain, q.cfg.Now().Add(busyPause))
+			return
+		}
 	}
-	if route.local {
-		w.deliverHere()
-		return
-	}
-	if !q.slots.takeHop(route.hop()) {
-		q.memory.pause("busy "+domain, now.Add(busyPause))
-		return
-	}
-	defer q.slots.releaseHop(route.hop())
-	w.route = route
 	w.run()
 	w.finish()
 }
 
-// worker is one connection's worth of work.
+// worker is one destination's worth of work.
 type worker struct {
 	q        *Queue
 	ctx      context.Context
 	domain   string
-	route    *route
-	client   *client
+	senders  map[string]bool // domains whose senders have routes of their own
+	legs     map[way]*leg
+	*leg     // of the message at hand
 	leased   bool
 	over     bool                           // the others are to do the rest
 	messages map[int64]storage.QueueMessage // of the present lease
@@ -92,16 +79,26 @@ func (w *worker) lease(most int) []storage.QueueRecipient {
 // run sends until nothing is due, or the connection has had its share.
 func (w *worker) run() {
 	for rounds := 0; !w.over && rounds < w.q.cfg.Limits.MessagesPerConnection; {
-		recipients := w.lease(leaseSize)
+		most := leaseSize
+		if w.leg != nil && w.refusal != nil {
+			most, rounds = storage.MaxLeased, 0 // nothing is sent: all that is due gets its reply
+		}
+		recipients := w.lease(most)
 		if len(recipients) == 0 {
 			return
 		}
 		var recorded []<-chan struct{}
+		var results []storage.QueueResult
 		for len(recipients) > 0 {
 			n := sameMessage(recipients, w.q.cfg.Limits.RecipientsPerMessage)
-			recorded = append(recorded, w.q.record(w.send(recipients[:n])))
+			some, tried := w.send(recipients[:n])
+			results = append(results, some...)
 			recipients = recipients[n:]
 			rounds++
+			if tried || len(recipients) == 0 { // what another system has accepted must be known at once
+				recorded = append(recorded, w.q.record(results))
+				results = nil
+			}
 		}
 		for _, done := range recorded {
 			<-done
@@ -117,21 +114,6 @@ func sameMessage(recipients []storage.QueueRecipient, most int) int {
 		n++
 	}
 	return n
-}
-
-// refuse gives everything that is due the same reply.
-func (w *worker) refuse(said reply) {
-	for {
-		recipients := w.lease(storage.MaxLeased)
-		if len(recipients) == 0 {
-			return
-		}
-		var results []storage.QueueResult
-		for _, r := range recipients {
-			results = append(results, w.result(r, "", said))
-		}
-		<-w.q.record(results)
-	}
 }
 
 // message is the one a recipient belongs to.
@@ -165,26 +147,41 @@ func released(r storage.QueueRecipient, now time.Time) storage.QueueResult {
 	return storage.QueueResult{Recipient: r.ID, Token: r.Lease, Outcome: storage.OutcomeReleased, At: now.UnixMilli(), Next: now.UnixMilli()}
 }
 
-// send sends one message to some recipients, and returns what is to be recorded.
-func (w *worker) send(recipients []storage.QueueRecipient) []storage.QueueResult {
+// send sends one message to some recipients, and returns what is to be recorded,
+// and whether another system was asked to take it.
+func (w *worker) send(recipients []storage.QueueRecipient) (results []storage.QueueResult, tried bool) {
 	q := w.q
-	results := make([]storage.QueueResult, 0, len(recipients))
+	now := q.cfg.Now()
 	if w.ctx.Err() != nil || q.fence() != nil {
-		for _, r := range recipients {
-			results = append(results, released(r, q.cfg.Now()))
-		}
-		return results
+		return releaseAll(recipients, now), false
 	}
-	t, err := w.transaction(recipients)
+	m, err := w.message(recipients[0].QueueID)
+	if err != nil {
+		return releaseAll(recipients, now.Add(pollEvery)), false
+	}
+	w.leg = w.legOf(w.wayOf(m))
+	switch {
+	case w.ctx.Err() != nil:
+		return releaseAll(recipients, now), false
+	case w.refusal != nil:
+		return w.replyAll(recipients, *w.refusal), false
+	case w.busy:
+		q.memory.pause("busy "+w.domain, now.Add(busyPause))
+		w.over = true
+		return releaseAll(recipients, now.Add(busyPause)), false
+	case w.route.local:
+		for _, r := range recipients {
+			results = append(results, w.result(r, "", w.deliverOne(r)))
+		}
+		return results, false
+	}
+	t, err := w.transaction(m, recipients)
 	if err == nil {
-		err = w.connect()
+		err = w.connect(t)
 	}
 	if errors.Is(err, errCrowded) {
 		w.over = true
-		for _, r := range recipients {
-			results = append(results, released(r, q.cfg.Now()))
-		}
-		return results
+		return releaseAll(recipients, now), false
 	}
 	if err != nil {
 		said := said(451, "4.3.0", "%v", err)
@@ -192,12 +189,27 @@ func (w *worker) send(recipients []storage.QueueRecipient) []storage.QueueResult
 		if errors.As(err, &session) {
 			said = session.reply
 		}
-		for _, r := range recipients {
-			results = append(results, w.result(r, "", said))
-		}
-		return results
+		return w.replyAll(recipients, said), false
 	}
-	return w.transact(t)
+	return w.transact(t), true
+}
+
+// releaseAll gives recipients back untried, to be tried at a time.
+func releaseAll(recipients []storage.QueueRecipient, next time.Time) []storage.QueueResult {
+	results := make([]storage.QueueResult, len(recipients))
+	for i, r := range recipients {
+		results[i] = released(r, next)
+	}
+	return results
+}
+
+// replyAll gives all recipients the same reply, which no host has said.
+func (w *worker) replyAll(recipients []storage.QueueRecipient, said reply) []storage.QueueResult {
+	results := make([]storage.QueueResult, len(recipients))
+	for i, r := range recipients {
+		results[i] = w.result(r, "", said)
+	}
+	return results
 }
 
 // transact runs one transaction over the connection there is.
@@ -206,13 +218,15 @@ func (w *worker) transact(t *transaction) []storage.QueueResult {
 	begun := time.Now()
 	c.ends = begun.Add(q.cfg.Limits.Transaction)
 	reused := c.messages > 0
+	w.fit(t)
 	err := c.send(t)
 	if reused && c.broken && !t.opened {
 		// The server had enough of the connection: that says nothing about the message.
 		w.drop()
-		if cerr := w.connect(); cerr == nil {
+		if cerr := w.connect(t); cerr == nil {
 			c = w.client
 			c.ends = begun.Add(q.cfg.Limits.Transaction)
+			w.fit(t)
 			err = c.send(t)
 		}
 	}
@@ -273,210 +287,4 @@ func (t *transaction) beyond() (marks []bool, accepted bool) {
 		accepted = accepted || r.positive()
 	}
 	return marks, accepted
-}
-
-// transaction opens the message of some recipients.
-func (w *worker) transaction(recipients []storage.QueueRecipient) (*transaction, error) {
-	m, err := w.message(recipients[0].QueueID)
-	if err != nil {
-		return nil, err
-	}
-	body, err := w.q.cfg.Store.OpenBody(context.WithoutCancel(w.ctx), m.MessageID)
-	if err != nil {
-		return nil, err
-	}
-	out, err := newOutgoing(body)
-	if err != nil {
-		return nil, err
-	}
-	return &transaction{message: m, recipients: recipients, body: out, fence: w.q.fence}, nil
-}
-
-// connect makes a connection unless there is one.
-func (w *worker) connect() error {
-	q := w.q
-	if w.client != nil && w.client.messages < q.cfg.Limits.MessagesPerConnection {
-		return nil
-	}
-	w.drop()
-	now := q.cfg.Now()
-	if said, down := q.memory.whyDown(w.domain, now); down {
-		return &sessionError{reply: said}
-	}
-	for _, h := range w.route.hosts {
-		if c := q.idle.get(w.route, h); c != nil {
-			w.client = c
-			return nil
-		}
-	}
-	ctx, cancel := context.WithTimeout(q.life, q.cfg.Limits.Transaction)
-	defer cancel()
-	var worst error
-	for _, h := range w.route.hosts {
-		c, err := q.connectHost(ctx, w.route, h)
-		if err == nil {
-			q.cfg.Observer.Connection("connected")
-			w.client = c
-			return nil
-		}
-		q.cfg.Observer.Connection("failed")
-		q.memory.failed(h.name, now)
-		worst = worse(worst, err)
-		q.log.Info("no connection", "domain", w.domain, "host", h.name, "error", err)
-	}
-	if q.slots.workersOf(w.domain) > 1 && q.memory.paused("proven "+w.domain, now) {
-		q.memory.pause("busy "+w.domain, now.Add(crowdPause))
-		return errCrowded
-	}
-	said := replyOf(worst)
-	q.memory.pause("suspect "+w.domain, now.Add(suspicion))
-	if !said.permanent() {
-		q.memory.down(w.domain, said, now.Add(q.cfg.Limits.DestinationPause))
-	}
-	return &sessionError{reply: said, err: worst}
-}
-
-// errCrowded: the destination takes mail over other connections of ours, but
-// wants no more of them.
-var errCrowded = errors.New("no further connection")
-
-// crowdPause is how long no further connection is tried then.
-const crowdPause = 10 * time.Second
-
-// worse keeps a failure that may pass over one that will not: another host may
-// be back later.
-func worse(a, b error) error {
-	if a != nil && !replyOf(a).permanent() {
-		return a
-	}
-	return b
-}
-
-// replyOf is what is recorded of a failed connection. A server that turns us away
-// with 554 may let us in later (RFC 5321 section 3.1), but 521 and 556 mean that it takes no mail at all (RFC 7504).
-func replyOf(err error) reply {
-	var session *sessionError
-	if !errors.As(err, &session) {
-		return said(451, "4.4.1", "%v", err)
-	}
-	r := session.reply
-	if r.permanent() && r.enhanced == "" && r.code != 521 && r.code != 556 {
-		r = said(451, "4.3.2", "turned away: %s", r)
-	}
-	return r
-}
-
-// connectHost makes a connection to one host, as safe as it must be.
-func (q *Queue) connectHost(ctx context.Context, r *route, h *host) (*client, error) {
-	addresses, refusal := q.addresses(ctx, r, h)
-	if refusal != nil {
-		return nil, &sessionError{reply: *refusal}
-	}
-	c, err := q.session(ctx, r, h, addresses, !q.memory.paused("clear "+h.name, q.cfg.Now()))
-	var session *sessionError
-	if errors.As(err, &session) && session.tls != "" && !h.mustEncrypt(r) {
-		// RFC 7435: without a policy, mail in clear is better than none.
-		q.memory.pause("clear "+h.name, q.cfg.Now().Add(quirkAge))
-		return q.session(ctx, r, h, addresses, false)
-	}
-	return c, err
-}
-
-// mustEncrypt reports whether mail may not go to the host in clear.
-func (h *host) mustEncrypt(r *route) bool {
-	return len(h.tlsa) > 0 || h.encrypt || r.needs > assuredNothing
-}
-
-// session connects, greets, and turns TLS on if the host has it and useTLS, or it must be.
-func (q *Queue) session(ctx context.Context, r *route, h *host, addresses []netip.AddrPort, useTLS bool) (*client, error) {
-	conn, err := q.dial(ctx, addresses)
-	if err != nil {
-		return nil, &sessionError{reply: said(451, "4.4.1", "connect to %s: %v", h.name, err), err: err}
-	}
-	remote := h.name
-	if a := conn.RemoteAddr().String(); !h.literal.IsValid() {
-		remote += " [" + a + "]"
-	}
-	// The connection may outlive the worker: only the end of everything cuts it.
-	c, err := newClient(q.life, conn, &q.cfg.Limits, q.cfg.Hostname, h.name, remote)
-	if err != nil {
-		return nil, err
-	}
-	if err := q.encrypt(ctx, c, r, h, useTLS); err != nil {
-		c.close()
-		return nil, err
-	}
-	if r.relay != nil && r.relay.User != "" {
-		if err := c.authenticate(r.relay.User, r.relay.Password); err != nil {
-			c.quit()
-			return nil, err
-		}
-	}
-	if q.memory.quirky(h.name, q.cfg.Now()) {
-		c.plain, c.ext.chunking, c.ext.pipelining = true, false, false
-	}
-	return c, nil
-}
-
-// encrypt begins TLS and counts for reports how that went.
-func (q *Queue) encrypt(ctx context.Context, c *client, r *route, h *host, useTLS bool) error {
-	must := h.mustEncrypt(r)
-	if r.relay != nil && r.relay.TLS == "none" {
-		return nil
-	}
-	var err error
-	switch {
-	case !c.ext.startTLS && must:
-		err = &sessionError{reply: said(451, "4.7.4", "%s offers no TLS, which its policy demands", h.name), tls: resultNoSTARTTLS}
-	case !c.ext.startTLS:
-		q.tls.count(r.policy, resultNoSTARTTLS, h.name, addressOf(c.conn))
-		return nil
-	case useTLS || must:
-		err = c.startTLS(ctx, q.tlsConfig(h, r))
-	}
-	var session *sessionError
-	if errors.As(err, &session) {
-		q.tls.count(r.policy, session.tls, h.name, addressOf(c.conn))
-		return err
-	}
-	if err != nil {
-		return err
-	}
-	c.assured = q.assure(h, c.tls)
-	switch {
-	case r.testing && c.assured < assuredName:
-		q.tls.count(r.policy, tlsFailure(q.verifyName(h.name, *c.tls)), h.name, addressOf(c.conn))
-	case c.tls != nil:
-		q.tls.count(r.policy, "", h.name, addressOf(c.conn))
-	}
-	return nil
-}
-
-func addressOf(c net.Conn) string {
-	a, err := netip.ParseAddrPort(c.RemoteAddr().String())
-	if err != nil {
-		return ""
-	}
-	return a.Addr().Unmap().String()
-}
-
-// drop closes the connection, if there is one.
-func (w *worker) drop() {
-	if w.client != nil {
-		w.client.quit()
-		w.client = nil
-	}
-}
-
-// finish leaves the connection to whoever has mail for the same host next.
-func (w *worker) finish() {
-	if w.client == nil {
-		return
-	}
-	if w.ctx.Err() != nil || w.client.messages >= w.q.cfg.Limits.MessagesPerConnection {
-		w.drop()
-		return
-	}
-	w.q.idle.put(w.route, w.client, w.q.cfg.Limits.Idle)
-	w.client = nil
 }
