@@ -27,6 +27,9 @@ func (nullStore) Prepare(_ context.Context, r io.Reader) (*storage.Content, erro
 	return new(storage.Content), err
 }
 
+func (nullStore) DeliverAll(_ context.Context, all []storage.Delivery) ([]storage.Delivered, error) {
+	return make([]storage.Delivered, len(all)), nil
+}
 func (nullStore) Deliver(context.Context, storage.Delivery) (storage.Delivered, error) {
 	return storage.Delivered{}, nil
 }

@@ -95,6 +95,18 @@ func (f *fakeStore) Prepare(_ context.Context, r io.Reader) (*storage.Content, e
 	return c, nil
 }
 
+func (f *fakeStore) DeliverAll(ctx context.Context, all []storage.Delivery) ([]storage.Delivered, error) {
+	var done []storage.Delivered
+	for _, d := range all {
+		one, err := f.Deliver(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		done = append(done, one)
+	}
+	return done, nil
+}
+
 func (f *fakeStore) Deliver(ctx context.Context, d storage.Delivery) (storage.Delivered, error) {
 	f.mu.Lock()
 	hook := f.deliver

@@ -179,27 +179,39 @@ func (s *session) groups() []storage.Group {
 	return groups
 }
 
-// deliverAll stores all postings. Each is a transaction of its own; where one
-// fails the client is told to come again, and those before it are recognised.
+// deliverAll stores all postings by one command: all that the message becomes is
+// there, or nothing is, and a repetition is recognised as a whole.
 func (s *session) deliverAll(p *parcel, postings []posting) *reply {
 	ctx, cancel := s.server.ctx, context.CancelFunc(func() {})
 	if d := s.server.cfg.Limits.DeliverTime; d > 0 {
 		ctx, cancel = context.WithTimeout(ctx, d)
 	}
 	defer cancel()
-	counted := s.submission()
+	var all []storage.Delivery
+	defer func() {
+		for _, d := range all {
+			d.Content.Close()
+		}
+	}()
 	for i := range postings {
-		if r := s.deliverOne(ctx, p, &postings[i], counted); r != nil {
+		d, r := s.delivery(ctx, p, &postings[i])
+		if r != nil {
 			return r
 		}
-		counted = nil
+		all = append(all, d)
+	}
+	if len(all) > 0 {
+		all[0].Submission = s.submission()
+	}
+	if _, err := s.server.cfg.Store.DeliverAll(ctx, all); err != nil {
+		return failure(err)
 	}
 	s.answerAway(ctx, p)
 	s.passReport(ctx, p)
 	return answer(250, 2, 0, 0, "Ok: id="+s.transaction)
 }
 
-// passReport gives a report of DMARC to whoever reads those (RFC 7489 section
+// passReport gives a report of DMARC or on TLS to whoever reads those (RFC 7489 section
 // 7.2.1.1), if its own sender is proven.
 func (s *session) passReport(ctx context.Context, p *parcel) {
 	if s.server.cfg.Report == nil || p.found == nil || p.found.DMARC.Result != dmarc.Pass {
@@ -211,19 +223,19 @@ func (s *session) passReport(ctx context.Context, p *parcel) {
 	}
 }
 
-func (s *session) deliverOne(ctx context.Context, p *parcel, post *posting, counted *storage.Submission) *reply {
+// delivery is a posting as it is stored; its content is to be closed.
+func (s *session) delivery(ctx context.Context, p *parcel, post *posting) (storage.Delivery, *reply) {
 	prefix := s.trace(p.now, post)
 	signatures, err := s.signatures(ctx, p, post)
 	if err != nil {
 		s.server.log.LogAttrs(ctx, slog.LevelError, "message not signed", slog.String("id", s.transaction), slog.Any("error", err))
-		return errTemporary
+		return storage.Delivery{}, errTemporary
 	}
 	content, err := s.server.cfg.Store.Prepare(ctx, io.MultiReader(bytes.NewReader(prefix), strings.NewReader(signatures), strings.NewReader(p.status), bytes.NewReader(p.results), p.read(post)))
 	if err != nil {
-		return failure(err)
+		return storage.Delivery{}, failure(err)
 	}
-	defer content.Close()
-	d := storage.Delivery{Transaction: p.id, Content: content, Received: p.now, Recipients: post.accounts, Submission: counted, Junk: p.junk, Verdicts: p.verdicts()}
+	d := storage.Delivery{Transaction: p.id, Content: content, Received: p.now, Recipients: post.accounts, Junk: p.junk, Verdicts: p.verdicts()}
 	if post.key != "" {
 		d.Transaction = derived(p.id, post.key)
 	}
@@ -237,10 +249,7 @@ func (s *session) deliverOne(ctx context.Context, p *parcel, post *posting, coun
 	if p.status != "" {
 		d.Trail.Verdict = strings.TrimPrefix(d.Trail.Verdict+"; "+p.judgement(), "; ")
 	}
-	if _, err := s.server.cfg.Store.Deliver(ctx, d); err != nil {
-		return failure(err)
-	}
-	return nil
+	return d, nil
 }
 
 // read gives what is stored below the trace fields and signatures.
@@ -279,13 +288,18 @@ func (s *session) keys(ctx context.Context, domain string) ([]dkim.PrivateKey, e
 	if err != nil && storage.KindOf(err) == storage.KindNotFound {
 		return nil, nil
 	}
+	return SigningKeys(known), err
+}
+
+// SigningKeys are the keys of a domain that sign.
+func SigningKeys(known []storage.DKIMKey) []dkim.PrivateKey {
 	var keys []dkim.PrivateKey
 	for _, k := range known {
 		if k.State == storage.DKIMActive {
 			keys = append(keys, dkim.PrivateKey{Domain: k.Domain, Selector: k.Selector, Key: k.Private})
 		}
 	}
-	return keys, err
+	return keys
 }
 
 // outbound is the part of a posting for other systems.
@@ -297,6 +311,9 @@ func (s *session) outbound(p *parcel, post *posting) *storage.Outbound {
 	}
 	if s.submits() {
 		o.Account = s.who.AccountID
+	}
+	if no, _ := message.FindHeader(p.header, "TLS-Required"); strings.EqualFold(strings.TrimSpace(no), "No") { // RFC 8689 section 5
+		o.TLSNo = !o.RequireTLS
 	}
 	o.UTF8 = s.mail.utf8 && (!isASCII(string(p.header)) || !isASCII(o.Sender))
 	for _, r := range post.outbound {

@@ -30,8 +30,10 @@ type Store interface {
 	// Prepare reads a message to its end or to r's first error, which it
 	// returns.
 	Prepare(ctx context.Context, r io.Reader) (*storage.Content, error)
-	// Deliver returns nil when all recipients have the message for good.
+	// Deliver returns nil when all recipients have the message for good, DeliverAll
+	// when all of several messages.
 	Deliver(ctx context.Context, d storage.Delivery) (storage.Delivered, error)
+	DeliverAll(ctx context.Context, all []storage.Delivery) ([]storage.Delivered, error)
 
 	// Submitted returns what an account has submitted in this hour, and may. It
 	// is asked for every MAIL of who has logged in.

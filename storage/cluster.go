@@ -52,6 +52,17 @@ func (s *Store) SetSetting(ctx context.Context, name string, value []byte) error
 	return s.decide(ctx, kindSetSetting, setSetting{name, value})
 }
 
+// InitSetting is SetSetting for what is made once, by whichever node needs it first: of
+// calls at the same time on several nodes one counts, whose value all read then.
+func (s *Store) InitSetting(ctx context.Context, name string, value []byte) error {
+	if name == "" || len(name) > MaxSettingName || len(value) > MaxSettingValue {
+		return fail("set "+quote(name), KindTooLarge, "a name has 1 to 200 octets, a value at most 1 MiB")
+	}
+	request := sha256.Sum256([]byte("init setting " + name))
+	_, err := s.propose(ctx, kindSetSetting, request[:], setSetting{name, value}, nil)
+	return err
+}
+
 // CreateInvitation remembers that whoever shows the secret with this hash
 // before expires may join the cluster, once; replica: never to vote.
 func (s *Store) CreateInvitation(ctx context.Context, hash [sha256.Size]byte, expires time.Time, replica bool) error {

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // kindDispatchAll is of feature level 3.
@@ -25,12 +27,12 @@ type dispatchAll struct {
 func (s *Store) DeliverAll(ctx context.Context, all []Delivery) ([]Delivered, error) {
 	outbound, inline := 0, 0
 	body := dispatchAll{Messages: make([]dispatch, len(all))}
-	request := sha256.New()
-	for _, d := range all {
+	ids := make([]string, len(all))
+	for i, d := range all {
 		if d.Outbound != nil {
 			outbound += len(d.Outbound.Recipients)
 		}
-		request.Write(d.Transaction[:])
+		ids[i] = string(d.Transaction[:])
 		if d.Content.Size() <= ChunkSize {
 			inline += int(d.Content.Size())
 		}
@@ -48,7 +50,9 @@ func (s *Store) DeliverAll(ctx context.Context, all []Delivery) ([]Delivered, er
 		}
 		body.Messages[i].Content = s.record(d.Content)
 	}
-	return s.dispatchWithParts(ctx, request.Sum(nil), body, all)
+	slices.Sort(ids)
+	request := sha256.Sum256([]byte(strings.Join(ids, "")))
+	return s.dispatchWithParts(ctx, request[:], body, all)
 }
 
 func (s *Store) deliverEach(ctx context.Context, all []Delivery) ([]Delivered, error) {

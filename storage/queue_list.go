@@ -77,7 +77,7 @@ func scanQueueMessage(st *sqlite.Stmt, col int) QueueMessage {
 	options := st.ColumnInt64(col + 4)
 	return QueueMessage{ID: st.ColumnInt64(col), MessageID: st.ColumnInt64(col + 1), Sender: st.ColumnText(col + 2), EnvelopeID: st.ColumnText(col + 3),
 		Return: ReturnKind(options & optionReturn), UTF8: options&optionUTF8 != 0, EightBit: options&optionEightBit != 0, RequireTLS: options&optionRequireTLS != 0,
-		TLSNo: options&optionTLSNo != 0,
+		TLSNo:   options&optionTLSNo != 0,
 		Account: st.ColumnInt64(col + 5), Size: st.ColumnInt64(col + 6), Created: time.UnixMilli(st.ColumnInt64(col + 7)).UTC(), Pending: st.ColumnInt(col + 8),
 		TraceID: st.ColumnText(col + 9)}
 }

@@ -176,7 +176,7 @@ func (n *node) addDKIMKey(ctx context.Context, domain string, ed bool, state sto
 		return dkimKey{}, err
 	}
 	for i := range storage.MaxDKIMKeys + 1 {
-		selector := prefix + time.Now().UTC().Format("20060102")
+		selector := prefix + n.now().UTC().Format("20060102")
 		if i > 0 {
 			selector += string(rune('a' + i - 1))
 		}

@@ -48,7 +48,7 @@ func (n *node) operations() map[string]operation {
 		"trace":            operationOf(func(ctx context.Context, in named) ([]storage.Traced, error) { return n.store.Trace(ctx, in.Name) }),
 		"route.set":        operationOf(n.setRoute),
 		"route.list":       operationOf(func(ctx context.Context, _ nothing) ([]storage.QueueRoute, error) { return n.store.Routes(ctx) }),
-		"route.remove":     operationOf(removing(n.store.RemoveRoute)),
+		"route.remove":     operationOf(n.removeRoute),
 		"verify":           operationOf(n.verify),
 
 		"certificate.acme":    operationOf(n.changeACME),

@@ -16,7 +16,7 @@ func (c *cli) reportCommand() *cobra.Command {
 	dmarc := group("dmarc", "What others saw of mail in the name of the hosted domains")
 	dmarc.AddCommand(c.reportListCommand(), command("show ID", "Show who sent in the name of a domain, by a report", 1, 1, c.reportShow))
 	cmd := group("report", "Reports of others")
-	cmd.AddCommand(dmarc)
+	cmd.AddCommand(dmarc, c.tlsReportCommand())
 	return cmd
 }
 

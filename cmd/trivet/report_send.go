@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -153,7 +154,7 @@ func (n *node) sendReport(ctx context.Context, r *dmarc.Report, targets []dmarc.
 	if err := r.Write(&packed); err != nil {
 		return err
 	}
-	from, keys, err := n.reporter(ctx)
+	from, err := n.reporter(ctx)
 	if err != nil {
 		return err
 	}
@@ -162,7 +163,7 @@ func (n *node) sendReport(ctx context.Context, r *dmarc.Report, targets []dmarc.
 			n.log.LogAttrs(ctx, slog.LevelInfo, "DMARC report is larger than its receiver takes", slog.String("domain", r.Published.Domain), slog.String("to", target.Address))
 			continue
 		}
-		if err := n.mailReport(ctx, r, from, target.Address, keys, packed.Bytes()); err != nil {
+		if err := n.mailReport(ctx, r, from, target.Address, packed.Bytes()); err != nil {
 			return err
 		}
 	}
@@ -171,35 +172,67 @@ func (n *node) sendReport(ctx context.Context, r *dmarc.Report, targets []dmarc.
 
 // reporter is in whose name reports go: the first hosted domain that signs, because
 // unsigned ones are not believed.
-func (n *node) reporter(ctx context.Context) (from string, keys []dkim.PrivateKey, err error) {
+func (n *node) reporter(ctx context.Context) (string, error) {
 	domains, err := n.store.Domains(ctx)
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
 	for _, d := range domains {
 		known, err := n.store.DKIMKeys(ctx, d.Name)
 		if err != nil {
-			return "", nil, err
+			return "", err
 		}
-		for _, k := range known {
-			if k.State == storage.DKIMActive {
-				keys = append(keys, dkim.PrivateKey{Domain: k.Domain, Selector: k.Selector, Key: k.Private})
-			}
-		}
-		if len(keys) > 0 {
-			return reportsTo + "@" + d.Name, keys, nil
+		if len(smtp.SigningKeys(known)) > 0 {
+			return d.Name, nil
 		}
 	}
-	return "", nil, fmt.Errorf("no hosted domain has a DKIM key to sign reports with")
+	return "", errNoSigner
+}
+
+var errNoSigner = errors.New("no hosted domain has a DKIM key to sign reports with")
+
+// sign returns the fields that sign a mail of this server itself, or one that it changed after its author's
+// signature: with the keys of the domain, of the hosted one above it that has some, else of the one
+// that reports.
+func (n *node) sign(ctx context.Context, domain string, message []byte) (string, error) {
+	for above := domain; strings.Contains(above, "."); _, above, _ = strings.Cut(above, ".") {
+		known, err := n.store.DKIMKeys(ctx, above)
+		if err != nil && storage.KindOf(err) != storage.KindNotFound && storage.KindOf(err) != storage.KindInvalid {
+			return "", err
+		}
+		if keys := smtp.SigningKeys(known); len(keys) > 0 {
+			return n.signWith(keys, message)
+		}
+	}
+	reporter, err := n.reporter(ctx)
+	if err != nil {
+		return "", err
+	}
+	known, err := n.store.DKIMKeys(ctx, reporter)
+	if err != nil {
+		return "", err
+	}
+	return n.signWith(smtp.SigningKeys(known), message)
+}
+
+func (n *node) signWith(keys []dkim.PrivateKey, message []byte) (string, error) {
+	signer, err := dkim.NewSigner(keys, 0)
+	if err != nil {
+		return "", err
+	}
+	if _, err := signer.Write(message); err != nil {
+		return "", err
+	}
+	return signer.Fields(n.now())
 }
 
 // mailReport queues one mail (RFC 7489 section 7.2.1.1), without a return path: nobody
 // wants to know that a report was not delivered.
-func (n *node) mailReport(ctx context.Context, r *dmarc.Report, from, to string, keys []dkim.PrivateKey, packed []byte) error {
+func (n *node) mailReport(ctx context.Context, r *dmarc.Report, domain, to string, packed []byte) error {
 	id := sha256.Sum256(fmt.Appendf(nil, "dmarc report %s %s", r.Metadata.ID, to))
 	now := n.now()
 	var m strings.Builder
-	for _, field := range [][2]string{{"From", "<" + from + ">"}, {"To", "<" + to + ">"}, {"Subject", strings.Replace(r.Subject(), " Report-ID:", "\r\n\tReport-ID:", 1)},
+	for _, field := range [][2]string{{"From", "<" + reportsTo + "@" + domain + ">"}, {"To", "<" + to + ">"}, {"Subject", strings.Replace(r.Subject(), " Report-ID:", "\r\n\tReport-ID:", 1)},
 		{"Date", now.Format(time.RFC1123Z)}, {"Message-ID", fmt.Sprintf("<%x@%s>", id[:10], n.hostname())}, {"Auto-Submitted", "auto-generated"}, {"MIME-Version", "1.0"},
 		{"Content-Type", "application/gzip"}, {"Content-Transfer-Encoding", "base64"}, {"Content-Disposition", "attachment;\r\n\tfilename=\"" + r.FileName() + "\""}} {
 		m.WriteString(field[0] + ": " + field[1] + "\r\n")
@@ -211,12 +244,7 @@ func (n *node) mailReport(ctx context.Context, r *dmarc.Report, from, to string,
 		m.WriteString(encoded[:n] + "\r\n")
 		encoded = encoded[n:]
 	}
-	signer, err := dkim.NewSigner(keys, 0)
-	if err != nil {
-		return err
-	}
-	signer.Write([]byte(m.String()))
-	signatures, err := signer.Fields(now)
+	signatures, err := n.sign(ctx, domain, []byte(m.String()))
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"trivet/auth"
 	"trivet/smtp"
 	"trivet/spf"
 	"trivet/spf/dkim"
@@ -151,5 +152,62 @@ func TestSenderCommands(t *testing.T) {
 	overrides, err := n.senderOverrides(ctx)
 	if err != nil || len(overrides.Policies) != 2 || overrides.Policies["b.example"] != dmarc.PolicyNone || !slices.Equal(overrides.Sealers, []string{"lists.example"}) {
 		t.Errorf("%+v, %v", overrides, err)
+	}
+}
+
+// A report on TLS that comes by mail is kept, once, and shown.
+func TestTLSReportsAreKept(t *testing.T) {
+	n, _ := startNode(t)
+	ctx := t.Context()
+	mail := "From: a@b\r\nSubject: Report Domain: example.org Submitter: them Report-ID: <1>\r\nMIME-Version: 1.0\r\n" +
+		"Content-Type: multipart/report; report-type=\"tlsrpt\"; boundary=b\r\n\r\n--b\r\n\r\nA report.\r\n--b\r\n" +
+		"Content-Type: application/tlsrpt+json\r\n\r\n" +
+		`{"organization-name":"Them","date-range":{"start-datetime":"2026-11-21T00:00:00Z","end-datetime":"2026-11-21T23:59:59Z"},"report-id":"1",` +
+		`"policies":[{"policy":{"policy-type":"sts","policy-domain":"example.org"},"summary":{"total-successful-session-count":7,"total-failure-session-count":1},` +
+		`"failure-details":[{"result-type":"certificate-expired","failed-session-count":1}]}]}` + "\r\n--b--\r\n"
+	for range 2 {
+		n.keepReport(ctx, strings.NewReader(mail))
+	}
+	n.keepReport(ctx, strings.NewReader(strings.ReplaceAll(mail, "example.org", "example.com"))) // not ours
+	reports, err := n.listTLSReports(ctx, reportQuery{Domain: "Example.org", Limit: 10})
+	if err != nil || len(reports) != 1 || reports[0].Good != 7 || reports[0].Bad != 1 {
+		t.Fatalf("%+v, %v", reports, err)
+	}
+	policies, err := n.showTLSReport(ctx, reportQuery{ID: reports[0].ID})
+	if err != nil || len(policies) != 1 || len(policies[0].Failures) != 1 || policies[0].Failures[0].Result != "certificate-expired" {
+		t.Errorf("%+v, %v", policies, err)
+	}
+}
+
+// What this server says itself is signed by the domain it says it in, or the one above, or the first that can.
+func TestOwnMailIsSigned(t *testing.T) {
+	n, _ := startNode(t)
+	for domain, want := range map[string]string{"example.org": "d=example.org", "mail.example.org": "d=example.org", "mail.else.example": "d=example.org"} {
+		fields, err := n.sign(t.Context(), domain, []byte("From: postmaster@"+domain+"\r\nSubject: x\r\n\r\ny\r\n"))
+		if err != nil || !strings.HasPrefix(fields, "DKIM-Signature:") || !strings.Contains(fields, want) {
+			t.Errorf("%s: %q, %v", domain, fields, err)
+		}
+	}
+}
+
+// Nodes that need the key of rewritten senders at once get the same one.
+func TestSRSKeyIsMadeOnce(t *testing.T) {
+	n, _ := startNode(t)
+	keys := make(chan string)
+	for range 8 {
+		go func() {
+			err := n.store.InitSetting(t.Context(), settingSRSKey, auth.NewSecret())
+			key, readErr := n.srsKey(t.Context())
+			if err != nil || readErr != nil {
+				t.Error(err, readErr)
+			}
+			keys <- string(key)
+		}()
+	}
+	first := <-keys
+	for range 7 {
+		if key := <-keys; key != first || key == "" {
+			t.Error("two keys")
+		}
 	}
 }

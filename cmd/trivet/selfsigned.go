@@ -83,7 +83,7 @@ func (n *node) ensureSelfSigned(ctx context.Context) error {
 	if err != nil && storage.KindOf(err) != storage.KindNotFound {
 		return err
 	}
-	now := time.Now()
+	now := n.now()
 	var key *ecdsa.PrivateKey
 	if pair, err := tls.X509KeyPair(before, before); err == nil {
 		if key, _ = pair.PrivateKey.(*ecdsa.PrivateKey); covers(pair.Leaf, names) && now.Before(pair.Leaf.NotAfter.Add(-selfSignedRenew)) {

@@ -137,5 +137,8 @@ func (n *node) senderOperations() map[string]operation {
 		"sender.set":  operationOf(n.setSender),
 		"report.list": operationOf(n.listReports),
 		"report.show": operationOf(n.showReport),
+
+		"report.tls.list": operationOf(n.listTLSReports),
+		"report.tls.show": operationOf(n.showTLSReport),
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -30,12 +31,22 @@ func (n *node) send(ctx context.Context) {
 		Node: string(n.settings.Node), Hostname: n.hostname(), Store: n.store, Resolver: queueResolver{n.resolver}, Logger: n.log,
 		Limits: n.settings.Queue.limits(), Observer: n.metrics, Port: uint16(n.settings.Queue.DeliveryPort), AllowPrivate: bool(n.settings.Queue.DeliverToPrivate),
 		Self: s.self, Healthy: func() bool { return n.raft.Ready() == nil }, Leader: func() bool { return n.raft.Status().Role == raft.RoleLeader },
-		Nodes: func() []string { return *s.nodes.Load() }, Now: n.now, Grace: time.Duration(n.settings.ShutdownTimeout),
+		Nodes: func() []string { return *s.nodes.Load() }, Now: n.now, Sign: n.signOrNot, Grace: time.Duration(n.settings.ShutdownTimeout),
 	})
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	go s.watch(watching)
 	q.Run(ctx)
+}
+
+// signOrNot is sign, but that nothing is signed where no domain has a key: a report that is not believed is
+// better than none.
+func (n *node) signOrNot(ctx context.Context, domain string, message []byte) (string, error) {
+	fields, err := n.sign(ctx, domain, message)
+	if errors.Is(err, errNoSigner) {
+		return "", nil
+	}
+	return fields, err
 }
 
 // watch keeps the list of the nodes in contact.

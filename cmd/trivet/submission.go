@@ -54,13 +54,13 @@ func (n *node) submissionServices(open listeners, authenticator *auth.Authentica
 }
 
 // srsKey returns the secret of rewritten senders, and makes it when mail is
-// forwarded for the first time.
+// forwarded for the first time. Two nodes that do so at once get the same one.
 func (n *node) srsKey(ctx context.Context) ([]byte, error) {
 	key, err := n.store.Setting(ctx, settingSRSKey)
 	if storage.KindOf(err) != storage.KindNotFound || err == nil {
 		return key, err
 	}
-	if err := n.store.SetSetting(ctx, settingSRSKey, auth.NewSecret()); err != nil {
+	if err := n.store.InitSetting(ctx, settingSRSKey, auth.NewSecret()); err != nil {
 		return nil, err
 	}
 	return n.store.Setting(ctx, settingSRSKey)
