@@ -61,7 +61,10 @@ func listArguments(s *session, c *call) (listing, error) {
 	reference := c.Mailbox(s.utf8())
 	c.SP()
 	pattern := func() {
-		p := reference + c.MailboxPattern(s.utf8())
+		p := c.MailboxPattern(s.utf8())
+		if p != "" { // an empty one asks for the root of the reference, which is that of all names here
+			p = reference + p
+		}
 		if len(l.patterns) == maxPatterns || len(p) > maxPatternLen {
 			c.Fail("Too many or too long patterns")
 		}

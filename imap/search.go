@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -30,6 +31,10 @@ type result struct {
 func (s *session) search(c *call) error {
 	q, err := s.searchArguments(c)
 	if err != nil {
+		var refused *status
+		if errors.As(err, &refused) && refused.word == "NO" && q.options["SAVE"] {
+			s.view.saved = nil // but BAD leaves it as it was (RFC 5182 section 2.1)
+		}
 		return err
 	}
 	return s.answerSearch(c, q)
@@ -82,7 +87,7 @@ func (s *session) searchArguments(c *call) (*searching, error) {
 	if c.TryWord("CHARSET") {
 		c.SP()
 		if err := p.charset(c.AString()); err != nil {
-			return nil, err
+			return q, err
 		}
 		c.SP()
 	}
@@ -111,6 +116,9 @@ func (s *session) returnOptions(c *call, q *searching) {
 		case "MIN", "MAX", "ALL", "COUNT", "SAVE", "CONTEXT", "UPDATE":
 			q.options[word] = true
 		case "PARTIAL": // RFC 9394 section 3.1
+			if q.options[word] {
+				c.Fail("PARTIAL may be given once") // RFC 5267 section 4.4
+			}
 			q.options[word] = true
 			c.SP()
 			q.partial = readPartialRange(c.Decoder)

@@ -9,7 +9,7 @@ import (
 
 func TestWithheldCapabilities(t *testing.T) {
 	f := newFixture(t, nil)
-	setting := `{"accounts":{"ann@example.org":["QRESYNC"]},"clients":{"BadMail":["COMPRESS=DEFLATE","IDLE"]}}`
+	setting := `{"accounts":{"ann@example.org":["QRESYNC"]},"clients":{"BadMail":["COMPRESS=DEFLATE","IDLE"],"Microsoft.Exchange":["UIDONLY"]}}`
 	if err := f.store.SetSetting(context.Background(), WithheldSetting, []byte(setting)); err != nil {
 		t.Fatal(err)
 	}
@@ -33,4 +33,16 @@ func TestWithheldCapabilities(t *testing.T) {
 	if offers(d, "IDLE") || !offers(d, "QRESYNC") {
 		t.Error("what a client says before login does not count")
 	}
+	// Office 365 stumbles over UIDONLY when it moves mailboxes.
+	e := f.dial()
+	e.ok(`ID ("name" "Microsoft.Exchange.Imap4.Imap4Client")`)
+	e.ok("LOGIN bob@example.org " + password)
+	if offers(e, "UIDONLY") || !offers(e, "QRESYNC") {
+		t.Error("UIDONLY is offered to a client from which it is withheld")
+	}
+	if got := e.ok("ENABLE UIDONLY"); len(got) != 1 || got[0] != "* ENABLED" {
+		t.Errorf("%q", got)
+	}
+	e.ok("SELECT INBOX")
+	e.ok("FETCH 1:* FLAGS")
 }
