@@ -8,10 +8,10 @@ REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS  := -X main.revision=$(REVISION) $(if $(VERSION),-X main.release=$(VERSION))
 PACKAGES := $$($(GO) list ./... | grep -v '/test$$')
 
-.PHONY: help build run test unit system lint nemesis queue big bench benchimap benchsql fuzz doc clean
+.PHONY: help build run test unit system lint nemesis queue big bench benchimap benchsql eval-spam fuzz doc clean
 
 help: ## say what there is
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 build: ## build bin/trivet
 	CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o bin/trivet ./cmd/trivet
@@ -50,6 +50,9 @@ benchimap: build ## measure IMAP beside Dovecot, with 10,000 messages
 
 benchsql: build ## measure the databases, beside rqlite if TRIVET_BENCH_RQLITED names its server
 	TRIVET_BINARY=$(CURDIR)/bin/trivet TRIVET_BENCH_SQL=$${TRIVET_BENCH_SQL:-3s} $(GO) test -count=1 -timeout 30m -v -run '^TestBenchSQL$$' ./test
+
+eval-spam: build ## measure the filter on the labelled mail in DIR (ham/, spam/, perhaps a file order), see docs/howto/spam.md
+	bin/trivet spam evaluate $(if $(NOISE),--noise $(NOISE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(BOGOFILTER),--bogofilter) $(DIR)
 
 fuzz: ## run each fuzzer for FUZZTIME
 	@for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \

@@ -37,7 +37,7 @@ func (s *session) judged(p *parcel, postings []posting) (*spam.Message, error) {
 	}
 	if p.found != nil {
 		m.Reverse, m.ReverseResult = p.found.Reverse.Name, p.found.Reverse.Result
-		m.Authentication = p.found.proven()
+		m.Authentication = p.found.Proven()
 	}
 	// What is looked at is what will be stored, so that what is learned of it later is the same.
 	trace := s.trace(p.now, &posting{sender: s.mail.from, accounts: []int64{0}})
@@ -49,8 +49,8 @@ func (s *session) judged(p *parcel, postings []posting) (*spam.Message, error) {
 	return m, err
 }
 
-// proven says in the words of RFC 8601 what was found.
-func (a *Authenticity) proven() spam.Authentication {
+// Proven says in the words of RFC 8601 what was found.
+func (a *Authenticity) Proven() spam.Authentication {
 	out := spam.Authentication{HeloSPF: string(a.Helo.Result), DMARC: string(a.DMARC.Result), Policy: string(a.DMARC.Policy),
 		ARC: string(a.ARC.Status), SPFAligned: a.DMARC.SPFAligned, DKIMAligned: a.DMARC.DKIMAligned}
 	if a.MailFrom != "" {

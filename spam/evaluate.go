@@ -21,6 +21,8 @@ type Trial struct {
 	Dir   string  // has folders ham and spam, and perhaps a file order: a path below Dir on each line
 	Seeds int     // shuffles whose mean is taken, when there is no order; 0: 1
 	Noise float64 // share of labels that are taught wrong, 0 to 0.5
+	// Bogofilter measures that one, too, which has to be installed.
+	Bogofilter bool
 }
 
 // Measured is how well a filter did.
@@ -33,17 +35,19 @@ type Measured struct {
 
 // TrialResult is what came out.
 type TrialResult struct {
-	Ham        int               `json:"ham"`
-	Spam       int               `json:"spam"`
-	Seeds      int               `json:"seeds"`
-	Noise      float64           `json:"noise"`
-	Feedback   Measured          `json:"immediate_feedback"` // judge, then learn, each message in order
-	Split      Measured          `json:"split_30_70"`        // learn the first 30 %, judge the rest
-	Calibrated []CalibrationStep `json:"calibration"`
-	PerSecond  float64           `json:"messages_per_second"` // features, verdict and learning, on one core
-	Judging    float64           `json:"verdicts_per_second"` // features and verdict
-	Features   float64           `json:"features_per_message"`
-	ModelSize  int               `json:"model_octets"`
+	Ham                int               `json:"ham"`
+	Spam               int               `json:"spam"`
+	Seeds              int               `json:"seeds"`
+	Noise              float64           `json:"noise"`
+	Feedback           Measured          `json:"immediate_feedback"` // judge, then learn, each message in order
+	Split              Measured          `json:"split_30_70"`        // learn the first 30 %, judge the rest
+	BogofilterFeedback *Measured         `json:"bogofilter_immediate_feedback,omitempty"`
+	BogofilterSplit    *Measured         `json:"bogofilter_split_30_70,omitempty"`
+	Calibrated         []CalibrationStep `json:"calibration"`
+	PerSecond          float64           `json:"messages_per_second"` // features, verdict and learning, on one core
+	Judging            float64           `json:"verdicts_per_second"` // features and verdict
+	Features           float64           `json:"features_per_message"`
+	ModelSize          int               `json:"model_octets"`
 }
 
 // CalibrationStep compares what was said with what was so, of the messages whose probability was in a range.
@@ -102,6 +106,7 @@ func Samples(dir string) (found []Sample, ordered bool, err error) {
 type labelled struct {
 	features Features
 	unwanted bool
+	path     string
 }
 
 // outcome is a score beside what is so.
@@ -120,29 +125,20 @@ func Evaluate(ctx context.Context, t Trial) (TrialResult, error) {
 		t.Seeds = 1
 	}
 	out := TrialResult{Seeds: t.Seeds, Noise: t.Noise, ModelSize: slots * slotSize}
-	all := make([]labelled, 0, len(samples))
-	var looking, learning time.Duration
-	for _, s := range samples {
-		raw, err := os.ReadFile(filepath.Join(t.Dir, s.Path))
-		if err != nil {
-			return out, fmt.Errorf("read labelled mail: %w", err)
-		}
-		began := time.Now()
-		features, err := FeaturesOf(Key{}, raw)
-		looking += time.Since(began)
-		if err != nil {
-			return out, err
-		}
-		all = append(all, labelled{features, s.Unwanted})
-		out.Features += float64(len(features)) / float64(len(samples))
-		if s.Unwanted {
+	all, looking, err := t.look(samples)
+	if err != nil {
+		return out, err
+	}
+	for _, l := range all {
+		out.Features += float64(len(l.features)) / float64(len(all))
+		if l.unwanted {
 			out.Spam++
 		} else {
 			out.Ham++
 		}
 	}
 	calibration := newCalibration()
-	var judging time.Duration
+	var judging, learning time.Duration
 	for seed := range uint64(t.Seeds) {
 		if err := ctx.Err(); err != nil {
 			return out, err
@@ -160,6 +156,11 @@ func Evaluate(ctx context.Context, t Trial) (TrialResult, error) {
 		split, took := splitTrial(order, taught)
 		judging += took
 		out.Split.add(split, t.Seeds)
+		if t.Bogofilter {
+			if err := t.compare(ctx, order, taught, &out); err != nil {
+				return out, err
+			}
+		}
 	}
 	n := float64(len(all))
 	perMessage := looking.Seconds() / n
@@ -167,6 +168,43 @@ func Evaluate(ctx context.Context, t Trial) (TrialResult, error) {
 	out.Judging = 1 / (perMessage + judging.Seconds()/float64(out.Split.Messages)/float64(t.Seeds))
 	out.Calibrated = calibration.steps()
 	return out, nil
+}
+
+// look reads the samples and finds their features, and returns how long that took.
+func (t Trial) look(samples []Sample) (all []labelled, took time.Duration, err error) {
+	for _, s := range samples {
+		path := filepath.Join(t.Dir, s.Path)
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return nil, took, fmt.Errorf("read labelled mail: %w", err)
+		}
+		began := time.Now()
+		features, err := FeaturesOf(Key{}, raw)
+		took += time.Since(began)
+		if err != nil {
+			return nil, took, err
+		}
+		all = append(all, labelled{features, s.Unwanted, path})
+	}
+	return all, took, nil
+}
+
+// compare has bogofilter do the same.
+func (t Trial) compare(ctx context.Context, order []labelled, taught []bool, out *TrialResult) error {
+	feedback, err := bogofilterFeedback(ctx, order, taught)
+	if err != nil {
+		return err
+	}
+	split, err := bogofilterSplit(ctx, order, taught)
+	if err != nil {
+		return err
+	}
+	if out.BogofilterFeedback == nil {
+		out.BogofilterFeedback, out.BogofilterSplit = &Measured{}, &Measured{}
+	}
+	out.BogofilterFeedback.add(feedback, t.Seeds)
+	out.BogofilterSplit.add(split, t.Seeds)
+	return nil
 }
 
 // FeaturesOf returns the features of a message in memory.

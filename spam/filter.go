@@ -24,10 +24,10 @@ type Personal interface {
 	CheckFor(ctx context.Context, m *Message, to Recipient) ([]Reason, error)
 }
 
-// Content judges the content of a message for one account from what was learned. It is called on
-// the session's goroutine and does not wait for anything.
+// Content judges the content of a message from what was learned, by one recipient after the other. It is called on
+// the session's goroutine. [Classifier] is one.
 type Content interface {
-	Classify(m *Message) (func(Recipient) Opinion, error)
+	Classify(ctx context.Context, m *Message) (func(Recipient) (Opinion, error), error)
 }
 
 // Opinion is what the classifier says to one recipient.
@@ -86,7 +86,7 @@ func (f *Filter) Judge(ctx context.Context, m *Message) []Verdict {
 		return verdicts
 	}
 	shared, temporary := f.shared(ctx, m)
-	opinion := f.opinions(m)
+	opinion := f.opinions(ctx, m)
 	for i := range verdicts {
 		if policies[i].Off {
 			continue
@@ -181,18 +181,28 @@ func (f *Filter) personal(ctx context.Context, m *Message, to Recipient) (all []
 }
 
 // opinions has the content looked at.
-func (f *Filter) opinions(m *Message) func(Recipient) Opinion {
-	none := func(Recipient) Opinion { return Opinion{Floor: math.Inf(-1)} }
+func (f *Filter) opinions(ctx context.Context, m *Message) func(Recipient) Opinion {
+	none := func(Recipient) Opinion { return neutral() }
 	if f.Content == nil {
 		return none
 	}
-	opinion, err := f.Content.Classify(m)
+	classified, err := f.Content.Classify(ctx, m)
 	if err != nil {
 		f.warn(m, err)
 		return none
 	}
-	return opinion
+	return func(to Recipient) Opinion {
+		o, err := classified(to)
+		if err != nil {
+			f.warn(m, err)
+			return neutral()
+		}
+		return o
+	}
 }
+
+// neutral is the opinion of who has learned nothing.
+func neutral() Opinion { return Opinion{Floor: math.Inf(-1)} }
 
 // settle adds up what was found, and decides.
 func (v *Verdict) settle(p Policy, shared, personal []Reason, o Opinion) {

@@ -25,8 +25,8 @@ func says(name string, points float64) checkFunc {
 
 type contentOf Opinion
 
-func (o contentOf) Classify(*Message) (func(Recipient) Opinion, error) {
-	return func(Recipient) Opinion { return Opinion(o) }, nil
+func (o contentOf) Classify(context.Context, *Message) (func(Recipient) (Opinion, error), error) {
+	return func(Recipient) (Opinion, error) { return Opinion(o), nil }, nil
 }
 
 var bob = Recipient{Account: 1, Address: "bob@example.org"}

@@ -34,6 +34,8 @@ type Message struct {
 	ID         string // of the transaction, as the reply and the Received field name it
 	Received   time.Time
 	Recipients []Recipient
+	// Trial: somebody only asks what would become of it. Checks remember nothing of it, and ask nobody who would.
+	Trial bool
 }
 
 // Authentication is what was proven of the sender, in the words of RFC 8601.

@@ -1,7 +1,6 @@
 package spam
 
 import (
-	"encoding/binary"
 	"math"
 	"math/rand/v2"
 )
@@ -307,17 +306,4 @@ func seeded(features Features) *rand.Rand {
 		h = (h ^ uint64(f)) * fnvPrime
 	}
 	return rand.New(rand.NewPCG(h, golden))
-}
-
-// marshal writes a head, 264 octets.
-func (h *Head) marshal() []byte {
-	b := make([]byte, 0, 8+4*scoreBins)
-	b = binary.LittleEndian.AppendUint32(b, h.Ham)
-	b = binary.LittleEndian.AppendUint32(b, h.Spam)
-	for _, bins := range [...]*[scoreBins]uint16{&h.HamScores, &h.SpamScores} {
-		for _, n := range bins {
-			b = binary.LittleEndian.AppendUint16(b, n)
-		}
-	}
-	return b
 }

@@ -185,6 +185,9 @@ func applyRemoveAccount(t *tx, b named) (any, error) {
 			return nil, err
 		}
 	}
+	if err := t.dropModel(id); err != nil {
+		return nil, err
+	}
 	if err := t.dropSpamPolicy(b.Name); err != nil {
 		return nil, err
 	}

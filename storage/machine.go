@@ -601,8 +601,11 @@ var appliers = map[kind]applier{
 	kindAddDMARCReport:  apply(applyAddDMARCReport),
 	kindSetSenderPolicy: apply(applySetSenderPolicy),
 
-	kindSetSpamPolicy: apply(applySetSpamPolicy),
-	kindForgetTLS:     apply(applyForgetTLS),
+	kindSetSpamPolicy:   apply(applySetSpamPolicy),
+	kindAddLessons:      apply(applyAddLessons),
+	kindTrain:           apply(applyTrain),
+	kindForgetSpamModel: apply(applyForgetSpamModel),
+	kindForgetTLS:       apply(applyForgetTLS),
 
 	kindGreylist:        apply(applyGreylist),
 	kindCountReputation: apply(applyCountReputation),

@@ -101,6 +101,9 @@ func applyStoreFlags(t *tx, b storeFlags) (any, error) {
 	if since == 0 {
 		since = 1<<63 - 1
 	}
+	if err := t.learnFlags(m, b, since); err != nil {
+		return nil, err
+	}
 	var out Stored
 	modseq := int64(m.HighestModSeq) + 1
 	update, args := storeQuery(b)
@@ -254,6 +257,9 @@ func (t *tx) transfer(b transferBody, move bool) (any, error) {
 			return nil, err
 		}
 		out.Source, out.Dest = append(out.Source, uint32(m.uid)), append(out.Dest, uint32(uid))
+	}
+	if err := t.learnMove(source, dest, moved); err != nil {
+		return nil, err
 	}
 	if !move || len(moved) == 0 {
 		return out, nil

@@ -13,8 +13,11 @@ import (
 
 // Kinds of command on unwanted mail. They are of feature level 3.
 const (
-	kindSetSpamPolicy kind = 112
-	lastSpamKind      kind = 119
+	kindSetSpamPolicy   kind = 112
+	kindAddLessons      kind = 113
+	kindTrain           kind = 114
+	kindForgetSpamModel kind = 115
+	lastSpamKind        kind = 119
 )
 
 // spamSchema is what was found of messages, and what is to be done for it.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"trivet/smtp"
+	"trivet/spam"
 	"trivet/spf/dkim"
 	"trivet/spf/dmarc"
 )
@@ -23,6 +25,7 @@ type messageResult struct {
 	DKIM    []dkimResult   `json:"dkim"`
 	ARC     arcResult      `json:"arc"`
 	DMARC   dmarcResult    `json:"dmarc"`
+	Spam    *spam.Verdict  `json:"spam,omitempty"`    // what the node of the data folder says, if one runs
 	Problem string         `json:"problem,omitempty"` // why signatures could not be looked at
 }
 
@@ -79,6 +82,7 @@ func (c *cli) checkMessageCommand() *cobra.Command {
 	cmd := command("message FILE", "Say who really sent a message: SPF, DKIM, ARC, DMARC, with reasons; - is standard input", 1, 1, nil)
 	var from origin
 	from.addFlags(cmd.Flags())
+	account := cmd.Flags().String("account", "", "address of the account whose filter judges it, too; asks the running node")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ip, err := from.address()
 		if err != nil {
@@ -90,13 +94,23 @@ func (c *cli) checkMessageCommand() *cobra.Command {
 			return err
 		}
 		evidence := smtp.NewEvidence()
-		if err := c.copyFile(evidence, args[0]); err != nil {
+		var octets bytes.Buffer
+		if err := c.copyFile(io.MultiWriter(evidence, &octets), args[0]); err != nil {
 			return err
 		}
 		found := evidence.Examine(ctx, resolver, smtp.Origin{IP: ip, Helo: from.helo, MailFrom: from.from}, time.Now())
-		return c.print(newMessageResult(found), func(w io.Writer) {
+		result := newMessageResult(found)
+		if v, err := c.askSpam(cmd.Context(), *account, octets.Bytes(), from); err == nil {
+			result.Spam = &v
+		} else if *account != "" {
+			return err
+		}
+		return c.print(result, func(w io.Writer) {
 			for _, r := range found.Results() {
 				fmt.Fprintln(w, strings.ReplaceAll(r, "\t", " "))
+			}
+			if result.Spam != nil {
+				verdictText(w, *result.Spam)
 			}
 		})
 	}

@@ -20,6 +20,7 @@ import (
 	"trivet/imap"
 	"trivet/raft"
 	"trivet/smtp"
+	"trivet/spam"
 	"trivet/storage"
 	"trivet/web"
 	"trivet/web/sql"
@@ -51,6 +52,7 @@ type node struct {
 	resolver      *dns.Resolver
 	senders       *senderCounter
 	certs         *certificates
+	filter        *spam.Filter // judges mail from outside
 	guard         *auth.Guard
 	acme          *acme
 	sqlConns      *connQueue                         // of 'trivet sql'
@@ -85,6 +87,7 @@ func openNode(dir dataDir, s settings, log *slog.Logger, cluster net.Listener) (
 	if err != nil {
 		return nil, err
 	}
+	n.filter = n.newFilter()
 	if err := n.openLog(failpoint, cluster); err != nil {
 		return nil, errors.Join(err, n.store.Close())
 	}
@@ -235,6 +238,7 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 	run.wait.Go(func() { n.keepHouse(background) })
 	run.wait.Go(func() { n.keepJournal(background) })
 	run.wait.Go(func() { n.reportSenders(background) })
+	run.wait.Go(func() { n.learnSpam(background) })
 	run.wait.Go(func() { n.send(background) })
 	run.wait.Go(func() { n.keepCertificates(background) })
 	if ctx.Err() == nil && err == nil {
@@ -311,7 +315,7 @@ func (n *node) mailServices(open listeners) ([]service, error) {
 	n.mail.Store(imapServer)
 	n.shell.SetAuth(authenticator)
 	incoming := n.smtpConfig()
-	incoming.Verification, incoming.Report, incoming.Judge = n.verification(), n.keepReport, n.filter()
+	incoming.Verification, incoming.Report, incoming.Judge = n.verification(), n.keepReport, n.filter
 	smtpServer := smtp.New(incoming)
 	services := append(n.submissionServices(open, authenticator), n.sqlServices(open, authenticator)...)
 	if l := open[listenIMAP]; l != nil {

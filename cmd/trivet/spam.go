@@ -11,9 +11,9 @@ import (
 	"trivet/storage"
 )
 
-// filter is what says who wants mail from outside.
-func (n *node) filter() *spam.Filter {
-	return &spam.Filter{Policies: n.spamPolicy, Monitor: bool(n.settings.Monitor), Logger: n.log}
+// newFilter is what says who wants mail from outside.
+func (n *node) newFilter() *spam.Filter {
+	return &spam.Filter{Content: spam.NewClassifier(ledger{n.store}), Policies: n.spamPolicy, Monitor: bool(n.settings.Monitor), Logger: n.log}
 }
 
 // spamPolicy is what a recipient wants done with mail by its probability.
@@ -42,7 +42,7 @@ func policyOf(p storage.SpamPolicy) spam.Policy {
 
 func (c *cli) spamCommand() *cobra.Command {
 	cmd := group("spam", "What becomes of mail that nobody wants")
-	cmd.AddCommand(c.spamPolicyCommand())
+	cmd.AddCommand(c.spamPolicyCommand(), c.spamLearnCommand(), c.spamCheckCommand(), c.spamStatsCommand(), c.spamForgetCommand(), c.spamEvaluateCommand())
 	return cmd
 }
 
@@ -150,6 +150,11 @@ func (n *node) setSpamPolicy(ctx context.Context, in spamPolicyChange) (storage.
 
 func (n *node) spamOperations() map[string]operation {
 	return map[string]operation{
+		"spam.key":      operationOf(func(ctx context.Context, _ nothing) (spam.Key, error) { return ledger{n.store}.makeKey(ctx) }),
+		"spam.learn":    operationOf(n.learnFeatures),
+		"spam.check":    operationOf(n.checkSpam),
+		"spam.stats":    operationOf(n.spamStats),
+		"spam.forget":   operationOf(n.forgetSpam),
 		"spam.policy":   operationOf(n.setSpamPolicy),
 		"spam.policies": operationOf(func(ctx context.Context, _ nothing) ([]storage.SpamPolicy, error) { return n.store.SpamPolicies(ctx) }),
 	}
