@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"math/bits"
 	"strings"
 	"sync"
 
@@ -131,12 +130,19 @@ func (x *extractor) grams(kind uint64, b []byte) {
 	}
 }
 
+// keyed makes the hashes those of a key: all of it has a part in both.
+func (x *extractor) keyed(key Key) {
+	h := with(uint64(fnvOffset), key[:])
+	x.seed = (h ^ h>>29) * golden
+	h = with(x.seed, key[:])
+	x.multiply = (h^h>>31)*golden | 1
+}
+
 // Extract returns the features of a message, read from raw, whose structure is m.
 func Extract(key Key, header []byte, raw io.ReaderAt, m *message.Message) (Features, error) {
 	x := extractors.Get().(*extractor)
 	defer extractors.Put(x)
-	x.seed = binary.LittleEndian.Uint64(key[:8])
-	x.multiply = bits.RotateLeft64(golden^binary.LittleEndian.Uint64(key[8:]), 17) | 1
+	x.keyed(key)
 	header = withoutOurs(header[:min(len(header), maxHeader)])
 	if cap(x.raw) < maxEncoded {
 		x.raw = make([]byte, maxEncoded)
