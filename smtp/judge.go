@@ -149,7 +149,7 @@ func replyText(text string) string {
 func (p *parcel) verdicts() []storage.SpamVerdict {
 	var out []storage.SpamVerdict
 	for _, v := range p.judged {
-		if v.Recipient.Account == 0 {
+		if v.Recipient.Account == 0 || len(v.Reasons) == 0 && v.Action == spam.Accept { // neutral: nothing to keep
 			continue
 		}
 		kept := storage.SpamVerdict{Account: v.Recipient.Account, Points: v.Points, Probability: v.Probability,

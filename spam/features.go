@@ -48,7 +48,6 @@ type extractor struct {
 	seen     [slots / 64]uint64
 	found    []uint32
 	text     []byte
-	lower    []byte
 	raw      []byte
 	seed     uint64 // of tokens
 	multiply uint64 // of 4-grams, odd
