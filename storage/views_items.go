@@ -14,7 +14,7 @@ import (
 
 // viewedMailbox is a mailbox that a viewer may look into.
 type viewedMailbox struct {
-	id            int64
+	id, owner     int64
 	name, account string
 }
 
@@ -27,9 +27,9 @@ func (v *viewer) mailboxes(ctx context.Context, q viewQuery) (found []viewedMail
 		id = 0
 	}
 	err = v.store.with(ctx, func(c *conn) error {
-		return c.rows(`SELECT m.id, m.name, a.address FROM mailbox m JOIN account a ON a.id = m.account_id
+		return c.rows(`SELECT m.id, a.id, m.name, a.address FROM mailbox m JOIN account a ON a.id = m.account_id
 			WHERE (?1 = 0 OR m.account_id = ?1) AND (?2 = 0 OR m.id = ?2) ORDER BY m.id`, func(st *sqlite.Stmt) bool {
-			m := viewedMailbox{st.ColumnInt64(0), st.ColumnText(1), st.ColumnText(2)}
+			m := viewedMailbox{st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnText(2), st.ColumnText(3)}
 			if (!oneName || m.name == name) && (!oneAddress || m.account == address) {
 				found = append(found, m)
 			}
@@ -136,7 +136,8 @@ var viewMessage = viewTable{name: "message", text: "Messages, a row for each mai
 		viewColumn{"thread", kindText, 0, "message id of the first message of the conversation"},
 		viewColumn{"attachments", kindInteger, 0, "how many there are"},
 		viewColumn{"preview", kindText, 0, "the beginning of the text"},
-		viewColumn{"verdict", kindText, 0, "what the checks found out, of the first Authentication-Results field"}),
+		viewColumn{"verdict", kindText, 0, "what the checks found out, of the first Authentication-Results field"},
+		viewColumn{"spam", kindReal, 0, "probability that it is unwanted, when it came; NULL: nobody looked"}),
 	rows: func(v *viewer, ctx context.Context, q viewQuery) (pages, error) {
 		fields := Fields(0)
 		for field, columns := range map[Fields][]string{
@@ -152,7 +153,7 @@ var viewMessage = viewTable{name: "message", text: "Messages, a row for each mai
 func (v *viewer) messageRow(it *viewedItem) viewRow {
 	row := it.head(nil, nil, nil, nil, shown(it.SentDate), shown(it.SaveDate), it.Size,
 		it.Flags&FlagSeen != 0, it.Flags&FlagAnswered != 0, it.Flags&FlagFlagged != 0, it.Flags&FlagDraft != 0, it.Flags&FlagDeleted != 0,
-		it.Keywords, nil, nil, nil, nil, it.Preview, nil)
+		it.Keywords, nil, nil, nil, nil, it.Preview, nil, func() (SQLValue, error) { return v.spam(it) })
 	const subject, messageID, attachments, verdict = 6, 19, 22, 24
 	if e := it.envelope; e != nil {
 		if e.Has&message.HasSubject != 0 {
@@ -201,6 +202,35 @@ func addressTexts(lists ...[]message.Address) string {
 	}
 	return strings.Join(all, ", ")
 }
+
+func (v *viewer) spam(it *viewedItem) (SQLValue, error) {
+	verdict, err := v.store.SpamVerdict(context.Background(), it.MessageID, it.in.owner)
+	if KindOf(err) == KindNotFound && err != nil {
+		return nil, nil
+	}
+	return verdict.Probability, err
+}
+
+var viewSpamReason = viewTable{name: "spam_reason", text: "Why messages were taken for unwanted, or not.",
+	columns: append(viewItemColumns[:len(viewItemColumns):len(viewItemColumns)],
+		viewColumn{"position", kindInteger, 0, "from 1, what counts most first"},
+		viewColumn{"name", kindText, 0, "of the check"},
+		viewColumn{"points", kindReal, 0, "log-odds; above 0 speaks for unwanted"},
+		viewColumn{"text", kindText, 0, "the detail"}),
+	rows: func(v *viewer, ctx context.Context, q viewQuery) (pages, error) {
+		var failed error
+		next, err := v.items(ctx, q, 0, func(it *viewedItem) (rows []viewRow) {
+			verdict, err := v.store.SpamVerdict(ctx, it.MessageID, it.in.owner)
+			if err != nil && KindOf(err) != KindNotFound {
+				failed = err
+			}
+			for i, r := range verdict.Reasons {
+				rows = append(rows, it.head(int64(i+1), r.Name, r.Points, orNull(r.Text)))
+			}
+			return rows
+		})
+		return untilFailed(next, &failed), err
+	}}
 
 func (v *viewer) verdict(it *viewedItem) (SQLValue, error) {
 	header, err := v.header(it)

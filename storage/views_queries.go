@@ -72,6 +72,9 @@ JOIN message m ON m.mailbox_id = h.mailbox_id AND m.uid = h.uid WHERE lower(h.na
 		{"old-files", "Which old files could go", []MailQueryParameter{{"days", "older than so many days", "365"}, {"octets", "larger than so many octets", "1000000"}, paramLimit},
 			`SELECT t.received, t.name AS file, t.type, t.size, t.mailbox, t.uid FROM attachment t WHERE t.received < datetime('now', '-' || CAST(:days AS INTEGER) || ' days')
 AND t.size > CAST(:octets AS INTEGER) ORDER BY t.size DESC` + limit},
+		{"junk", "Why is that in Junk", []MailQueryParameter{paramDays, paramLimit},
+			`SELECT m.received, m.from_address, m.subject, round(m.spam, 3) AS spam, group_concat(r.name || ' ' || round(r.points, 1), ', ') AS reasons FROM message m JOIN mailbox b ON b.id = m.mailbox_id
+JOIN spam_reason r ON r.mailbox_id = m.mailbox_id AND r.uid = m.uid WHERE b.special_use = '\Junk' AND ` + since("m.received") + ` GROUP BY m.mailbox_id, m.uid ORDER BY m.received DESC` + limit},
 		{"undelivered", "What did I send that has not arrived", []MailQueryParameter{paramDays},
 			`SELECT at, sender, recipient, state, reply, finished FROM delivery WHERE direction = 'out' AND state NOT IN ('sent') AND ` + since("at") + ` ORDER BY at DESC`},
 		{"waiting", "What waits to be sent", nil,

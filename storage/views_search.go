@@ -179,7 +179,7 @@ func MailViews() []MailView {
 
 // viewsOfMail are the views that are Go code.
 func viewsOfMail() []*viewTable {
-	return []*viewTable{&viewAccount, &viewMailbox, &viewMessage, &viewRecipient, &viewHeader, &viewAttachment, &viewBody, &viewSearch,
+	return []*viewTable{&viewAccount, &viewMailbox, &viewMessage, &viewRecipient, &viewHeader, &viewAttachment, &viewBody, &viewSearch, &viewSpamReason,
 		&viewDelivery, &viewEvent, &viewQueue, &viewLogin, &viewRefusal, &viewAudit}
 }
 

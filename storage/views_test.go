@@ -26,7 +26,10 @@ func viewed(t testing.TB) (f *fixture, alice, bob, admin Account) {
 	alice, bob = f.account("alice@example.org"), f.account("bob@example.org")
 	admin, err := f.CreateAccount(ctx, NewAccount{Address: "admin@example.org", Admin: true})
 	f.must(err)
-	f.deliver([]byte(withFile), alice)
+	first := Delivery{Content: f.content([]byte(withFile)), Received: f.clock.Now(), Recipients: []int64{alice.ID}, Trail: &Trail{ID: "first", Via: "ESMTP"},
+		Verdicts: []SpamVerdict{{Account: alice.ID, Points: 2.5, Probability: 0.9, Action: "accept", Reasons: []SpamReason{{"dnsbl", 2.5, "listed"}}}}}
+	_, err = f.Deliver(ctx, first)
+	f.must(err)
 	f.append(f.inbox(alice), []byte(answerToIt), FlagSeen|FlagFlagged, "$Work")
 	f.deliver([]byte("From: eve@example.net\r\nTo: bob@example.org\r\nSubject: secret of bob\r\n\r\nzanzibar\r\n"), bob)
 	for i, from := range []Account{alice, bob} {
@@ -98,12 +101,15 @@ func TestViews(t *testing.T) {
 		{"search nothing", "SELECT count(*) FROM search", "0", alice},
 		{"mailboxes", "SELECT name, messages, unseen FROM mailbox WHERE messages > 0", "INBOX 2 1", alice},
 		{"account", "SELECT address, messages FROM account", "alice@example.org 2", alice},
-		{"deliveries", "SELECT id, sender, recipient, direction, state FROM delivery", "trail0 alice@example.org far@elsewhere.test out queued", alice},
+		{"deliveries", "SELECT id, sender, recipient, direction, state FROM delivery", "first <nil> alice@example.org in delivered\ntrail0 alice@example.org far@elsewhere.test out queued", alice},
 		{"what came", "SELECT id, recipient, direction, state FROM delivery ORDER BY id", "forged bob@example.org in delivered\ntrail1 far@elsewhere.test out queued", bob},
-		{"deliveries of all", "SELECT count(*) FROM delivery", "3", admin},
+		{"deliveries of all", "SELECT count(*) FROM delivery", "4", admin},
 		{"one delivery", "SELECT count(*) FROM delivery WHERE id = 'trail1'", "1", admin},
 		{"not her delivery", "SELECT count(*) FROM delivery WHERE id = 'trail1'", "0", alice},
 		{"queue", "SELECT account, recipient, state FROM queue", "alice@example.org far@elsewhere.test due", alice},
+		{"reasons", "SELECT position, name, points, text FROM spam_reason", "1 dnsbl 2.5 listed", alice},
+		{"reasons of others", "SELECT count(*) FROM spam_reason", "0", bob},
+		{"how likely", "SELECT spam FROM message ORDER BY uid", "0.9\n<nil>", alice},
 		{"logins", "SELECT account, service, remote, outcome, count FROM login", "alice@example.org imap 192.0.2.1 success 2", alice},
 		{"logins lately", "SELECT sum(count) FROM login WHERE at >= '2026-11-01'", "3", admin},
 		{"logins to come", "SELECT count(*) FROM login WHERE at >= '2027-01-01'", "0", admin},
@@ -112,7 +118,7 @@ func TestViews(t *testing.T) {
 		{"a transaction", "BEGIN; SELECT count(*) FROM message; SAVEPOINT s; RELEASE s; COMMIT; SELECT count(*) FROM message", "2", alice},
 		{"columns", "SELECT count(*) > 10 FROM pragma_table_info('message')", "1", alice},
 		{"views", "SELECT group_concat(name, ' ') FROM (SELECT name FROM sqlite_schema ORDER BY name)",
-			"account attachment audit body delivery event header help login mailbox message queue recipient refusal search thread", alice},
+			"account attachment audit body delivery event header help login mailbox message queue recipient refusal search spam_reason thread", alice},
 	}
 	for _, test := range tests {
 		rows, err := f.sql(test.who, MailDatabase, test.sql)
