@@ -317,8 +317,8 @@ func (s *Store) barrierFor(c Consistency) (func(context.Context) error, error) {
 
 func (s *Store) sqlAccess(ctx context.Context, user SQLUser, name string) (a sqlAnswer, err error) {
 	err = s.with(ctx, func(c *conn) error {
-		found, err := c.row("SELECT id FROM database WHERE name = ? AND dropped = 0", func(st *sqlite.Stmt) { a.id = st.ColumnInt64(0) }, name)
-		if err == nil && found {
+		_, err := c.row("SELECT id FROM database WHERE name = ? AND dropped = 0", func(st *sqlite.Stmt) { a.id = st.ColumnInt64(0) }, name)
+		if err == nil { // also where there is none: the time it takes shall not tell which names others have
 			a.may, err = privilege(c, user, a.id)
 		}
 		return err
