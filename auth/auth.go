@@ -241,6 +241,13 @@ type checker func() (storage.AppPassword, bool)
 // slot from the look at the throttle to the count of the failure bounds how many
 // guesses made at once get past it.
 func (a *Authenticator) guess(ctx context.Context, c Channel, cred credential, check checker) (Identity, error) {
+	if cred.Service && c.Service != ServiceSQL { // as a wrong password, after the same time
+		right := check
+		check = func() (storage.AppPassword, bool) {
+			used, _ := right()
+			return used, false
+		}
+	}
 	id, err := a.decide(ctx, c.Remote, cred, check)
 	attempt := Attempt{Remote: c.Remote, Service: c.Service, Outcome: outcome(err)}
 	if cred.known {

@@ -24,16 +24,17 @@ type NewAccount struct {
 	Verifier      Verifier
 	QuotaBytes    int64 // 0: no limit
 	QuotaMessages int64 // 0: no limit
+	Service       bool  // a program: see [Account.Service]
 }
 
-const accountColumns = `id, address, name, admin, disabled, quota_bytes, quota_messages, used_bytes, used_messages, created`
+const accountColumns = `id, address, name, admin, disabled, quota_bytes, quota_messages, used_bytes, used_messages, created, service`
 
 func scanAccount(st *sqlite.Stmt) Account {
 	return Account{
 		ID: st.ColumnInt64(0), Address: st.ColumnText(1), Name: st.ColumnText(2),
 		Admin: st.ColumnBool(3), Disabled: st.ColumnBool(4),
 		QuotaBytes: st.ColumnInt64(5), QuotaMessages: st.ColumnInt64(6),
-		UsedBytes: st.ColumnInt64(7), UsedMessages: st.ColumnInt64(8), Created: millis(st.ColumnInt64(9)),
+		UsedBytes: st.ColumnInt64(7), UsedMessages: st.ColumnInt64(8), Created: millis(st.ColumnInt64(9)), Service: st.ColumnBool(10),
 	}
 }
 
@@ -117,10 +118,10 @@ func (s *Store) Credentials(ctx context.Context, address string) (Credentials, e
 		return cr, err
 	}
 	err = s.with(ctx, func(c *conn) error {
-		found, err := c.row(`SELECT a.id, a.address, a.disabled, v.salt, v.iterations, v.stored_key, v.server_key
+		found, err := c.row(`SELECT a.id, a.address, a.disabled, a.service, v.salt, v.iterations, v.stored_key, v.server_key
 			FROM account a JOIN credential v ON v.account_id = a.id WHERE a.address = ?`, func(st *sqlite.Stmt) {
-			cr = Credentials{AccountID: st.ColumnInt64(0), Address: st.ColumnText(1), Disabled: st.ColumnBool(2),
-				Verifier: Verifier{Salt: columnBytes(st, 3), Iterations: st.ColumnInt(4), StoredKey: columnBytes(st, 5), ServerKey: columnBytes(st, 6)}}
+			cr = Credentials{AccountID: st.ColumnInt64(0), Address: st.ColumnText(1), Disabled: st.ColumnBool(2), Service: st.ColumnBool(3),
+				Verifier: Verifier{Salt: columnBytes(st, 4), Iterations: st.ColumnInt(5), StoredKey: columnBytes(st, 6), ServerKey: columnBytes(st, 7)}}
 		}, address)
 		if err == nil && !found {
 			err = fail("find credentials", KindNotFound, "")
@@ -167,8 +168,11 @@ func (s *Store) CreateAccount(ctx context.Context, a NewAccount) (Account, error
 	if a.QuotaBytes < 0 || a.QuotaMessages < 0 {
 		return Account{}, fail("create account "+address, KindInvalid, "a quota is 0 (none) or more")
 	}
+	if a.Service && a.Admin {
+		return Account{}, fail("create account "+address, KindInvalid, "a service account is no administrator; grant it what it needs")
+	}
 	err = s.decide(ctx, kindCreateAccount, createAccount{Address: address, Name: a.Name, Admin: a.Admin,
-		Verifier: a.Verifier, QuotaBytes: a.QuotaBytes, QuotaMessages: a.QuotaMessages})
+		Verifier: a.Verifier, QuotaBytes: a.QuotaBytes, QuotaMessages: a.QuotaMessages, Service: a.Service})
 	if err != nil {
 		return Account{}, err
 	}

@@ -18,6 +18,7 @@ type (
 		Verifier      Verifier `cbor:"4,keyasint"`
 		QuotaBytes    int64    `cbor:"5,keyasint,omitempty"`
 		QuotaMessages int64    `cbor:"6,keyasint,omitempty"`
+		Service       bool     `cbor:"7,keyasint,omitempty"`
 	}
 	setPassword struct {
 		Address  string   `cbor:"1,keyasint"`
@@ -116,12 +117,12 @@ func applyCreateAccount(t *tx, b createAccount) (any, error) {
 	}
 	id := t.newID()
 	_, err = t.mail.exec(`INSERT INTO account (id, address, domain_id, name, admin, disabled, created,
-		quota_bytes, quota_messages, used_bytes, used_messages, uidvalidity) VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, 0, 0, 0)`,
-		id, b.Address, domain, b.Name, b.Admin, t.at, b.QuotaBytes, b.QuotaMessages)
+		quota_bytes, quota_messages, used_bytes, used_messages, uidvalidity, service) VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, 0, 0, 0, ?)`,
+		id, b.Address, domain, b.Name, b.Admin, t.at, b.QuotaBytes, b.QuotaMessages, b.Service)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.setVerifier(id, b.Verifier); err != nil {
+	if err := t.setVerifier(id, b.Verifier); err != nil || b.Service {
 		return nil, err
 	}
 	for _, m := range defaultMailboxes {

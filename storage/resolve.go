@@ -130,6 +130,9 @@ func (r *resolver) account(address string, depth int, owns bool) (bool, error) {
 	if err != nil || !found {
 		return false, err
 	}
+	if a.Service { // as if there were nobody
+		return true, nil
+	}
 	if owns {
 		r.out.Owners = append(r.out.Owners, a.ID)
 	}

@@ -41,6 +41,7 @@ type Account struct {
 	Name          string    `json:"name,omitempty"`
 	Admin         bool      `json:"admin"`
 	Disabled      bool      `json:"disabled"`       // may not log in; mail is still accepted
+	Service       bool      `json:"service"`        // a program: no mailboxes, gets no mail, logs in for SQL only
 	QuotaBytes    int64     `json:"quota_bytes"`    // 0: no limit
 	QuotaMessages int64     `json:"quota_messages"` // 0: no limit
 	UsedBytes     int64     `json:"used_bytes"`
@@ -76,6 +77,7 @@ type Credentials struct {
 	AccountID int64
 	Address   string // canonical
 	Disabled  bool
+	Service   bool // see [Account.Service]
 	Verifier  Verifier
 	// CRAM is the secret for CRAM-MD5; empty: it is switched off.
 	CRAM         []byte

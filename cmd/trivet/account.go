@@ -56,6 +56,7 @@ func (c *cli) accountAddCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&account.Name, "name", "", "display name")
 	flags.BoolVar(&account.Admin, "admin", false, "may administer this system")
+	flags.BoolVar(&account.Service, "service", false, "for a program: no mailboxes, gets no mail, logs in for SQL only")
 	flags.Var(&quota, "quota", "octets of mail the account may keep; 0: any number")
 	flags.Int64Var(&account.QuotaMessages, "quota-messages", 0, "messages the account may keep; 0: any number")
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
@@ -64,6 +65,9 @@ func (c *cli) accountAddCommand() *cobra.Command {
 		}
 		if account.QuotaMessages < 0 {
 			return usageOf(cmd, fmt.Errorf("--quota-messages is 0 or more"))
+		}
+		if account.Service && (account.Admin || quota != 0 || account.QuotaMessages != 0) {
+			return usageOf(cmd, fmt.Errorf("--service has no mail, and is no administrator"))
 		}
 		account.QuotaBytes = int64(quota)
 		var made accountWithPassword
@@ -107,7 +111,7 @@ func notes(a storage.Account) string {
 	for _, note := range []struct {
 		holds bool
 		text  string
-	}{{a.Admin, "(administrator)"}, {a.Disabled, "(disabled)"}} {
+	}{{a.Admin, "(administrator)"}, {a.Service, "(service)"}, {a.Disabled, "(disabled)"}} {
 		if note.holds {
 			text += " " + note.text
 		}
