@@ -25,6 +25,9 @@ func (s *session) judge(p *parcel, postings []posting) *reply {
 	}
 	p.judged = s.server.cfg.Judge.Judge(s.server.ctx, m)
 	p.status = spam.Status(p.judged)
+	if len(p.judged) > 0 && !slices.ContainsFunc(p.judged, func(v spam.Verdict) bool { return !v.Had }) {
+		return answer(250, 2, 0, 0, "Ok: the recipients have it, id="+s.transaction)
+	}
 	return s.sentence(p.judged)
 }
 

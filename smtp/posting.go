@@ -208,6 +208,7 @@ func (s *session) deliverAll(p *parcel, postings []posting) *reply {
 	}
 	s.answerAway(ctx, p)
 	s.passReport(ctx, p)
+	s.tellWritten(p)
 	return answer(250, 2, 0, 0, "Ok: id="+s.transaction)
 }
 

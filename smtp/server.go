@@ -114,6 +114,9 @@ type Config struct {
 	// Refused is told of each recipient and message that is refused. It must not wait. nil: nobody is.
 	Refused func(Refusal)
 
+	// Wrote is told whom an account wrote to, after the message was accepted, and must return at once. nil: nobody is.
+	Wrote func(account int64, to []Correspondent)
+
 	// Healthy fails when no mail can be accepted, say for a full disk; MAIL is
 	// then refused, before the client sends a message in vain. nil: always
 	// healthy.

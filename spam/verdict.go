@@ -67,6 +67,9 @@ type Verdict struct {
 	Reasons     []Reason  `json:"reasons"` // those with the most points, either way, first
 	// Reply is what a sender is told who is refused or put off; empty: something fitting.
 	Reply string `json:"reply,omitempty"`
+	// Had: the recipient has this very message since it was offered before. Where all have it, it is accepted and not
+	// delivered again.
+	Had bool `json:"-"`
 	// Monitored: this server only watches, and would have done this.
 	Monitored Action `json:"monitored,omitempty"`
 

@@ -129,6 +129,15 @@ func (t *tx) mayKeep(b keepCopy) error {
 	return nil
 }
 
+// CopyReleased reports whether a message was kept and released: then its recipients have it.
+func (s *Store) CopyReleased(ctx context.Context, transaction [32]byte) (released bool, err error) {
+	err = s.with(ctx, func(c *conn) (err error) {
+		released, err = c.row(`SELECT 1 FROM kept_copy WHERE "transaction" = ? AND released <> 0`, nil, transaction[:])
+		return err
+	})
+	return released, readError("find a kept copy", err)
+}
+
 // ReleaseCopy delivers a copy to INBOX of its accounts, and has them remember the sender. A second time it does nothing.
 // KindNotFound: there is no such copy, or it expired; KindOverQuota: an account has no room.
 func (s *Store) ReleaseCopy(ctx context.Context, id int64) error {

@@ -21,8 +21,10 @@ import (
 	"trivet/raft"
 	"trivet/smtp"
 	"trivet/spam"
+	senders "trivet/spam/sender"
 	"trivet/storage"
 	"trivet/web"
+	pages "trivet/web/release"
 	"trivet/web/sql"
 )
 
@@ -51,6 +53,7 @@ type node struct {
 	disk          *diskSpace
 	resolver      *dns.Resolver
 	senders       *senderCounter
+	spamSenders   *spamSenders
 	certs         *certificates
 	filter        *spam.Filter // judges mail from outside
 	guard         *auth.Guard
@@ -87,6 +90,7 @@ func openNode(dir dataDir, s settings, log *slog.Logger, cluster net.Listener) (
 	if err != nil {
 		return nil, err
 	}
+	n.spamSenders = newSpamSenders(n)
 	n.filter = n.newFilter()
 	if err := n.openLog(failpoint, cluster); err != nil {
 		return nil, errors.Join(err, n.store.Close())
@@ -239,6 +243,7 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 	run.wait.Go(func() { n.keepJournal(background) })
 	run.wait.Go(func() { n.reportSenders(background) })
 	run.wait.Go(func() { n.learnSpam(background) })
+	run.wait.Go(func() { n.spamSenders.keep(background) })
 	run.wait.Go(func() { n.send(background) })
 	run.wait.Go(func() { n.keepCertificates(background) })
 	if ctx.Err() == nil && err == nil {
@@ -290,6 +295,10 @@ func (n *node) earlyServices(open listeners) ([]service, error) {
 	}
 	n.shell = webServer.Shell()
 	if err := n.mountConsole(); err != nil {
+		control.Close()
+		return nil, err
+	}
+	if err := pages.Mount(n.shell, desk{n}, senders.ProofBits); err != nil {
 		control.Close()
 		return nil, err
 	}

@@ -86,6 +86,7 @@ func (n *node) operations() map[string]operation {
 		maps.Copy(operations, more)
 	}
 	maps.Copy(operations, n.senderOperations())
+	maps.Copy(operations, n.spamSenderOperations())
 	maps.Copy(operations, n.spamOperations())
 	return operations
 }

@@ -13,7 +13,9 @@ import (
 
 // newFilter is what says who wants mail from outside.
 func (n *node) newFilter() *spam.Filter {
-	return &spam.Filter{Content: spam.NewClassifier(ledger{n.store}), Policies: n.spamPolicy, Monitor: bool(n.settings.Monitor), Logger: n.log}
+	f := &spam.Filter{Content: spam.NewClassifier(ledger{n.store}), Policies: n.spamPolicy, Monitor: bool(n.settings.Monitor), Logger: n.log}
+	n.spamSenders.equip(f)
+	return f
 }
 
 // spamPolicy is what a recipient wants done with mail by its probability.
@@ -43,6 +45,7 @@ func policyOf(p storage.SpamPolicy) spam.Policy {
 func (c *cli) spamCommand() *cobra.Command {
 	cmd := group("spam", "What becomes of mail that nobody wants")
 	cmd.AddCommand(c.spamPolicyCommand(), c.spamLearnCommand(), c.spamCheckCommand(), c.spamStatsCommand(), c.spamForgetCommand(), c.spamEvaluateCommand())
+	cmd.AddCommand(c.spamSenderCommands()...)
 	return cmd
 }
 

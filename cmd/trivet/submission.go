@@ -32,6 +32,7 @@ func (n *node) submissionServer(authenticator *auth.Authenticator) *smtp.Server 
 	c.TLS = n.certs.server()
 	c.Auth = authenticator
 	c.Submission = n.settings.submissionLimit()
+	c.Wrote = n.spamSenders.wrote
 	return smtp.New(c)
 }
 
