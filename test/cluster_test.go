@@ -46,9 +46,10 @@ type clusterOptions struct {
 	env   func(i int) []string
 	flags []string // for serve
 
-	binary string // empty: the one under test
-	quiet  bool   // nobody reads their logs
-	users  bool   // with the listeners of submission
+	binary string   // empty: the one under test
+	quiet  bool     // nobody reads their logs
+	users  bool     // with the listeners of submission
+	more   []string // listeners beside the usual
 }
 
 func startCluster(t testing.TB, size int, o clusterOptions, accounts ...string) *cluster {
@@ -72,6 +73,9 @@ func (c *cluster) add(invite ...string) *node {
 		listen: map[string]string{"smtp": free(c.t), "imap": free(c.t), "http": free(c.t), "cluster": free(c.t)}}
 	if c.options.users {
 		n.listen["submission"], n.listen["submissions"] = free(c.t), free(c.t)
+	}
+	for _, name := range c.options.more {
+		n.listen[name] = free(c.t)
 	}
 	if n.data = filepath.Join(c.t.TempDir(), "data"); c.options.data != nil {
 		n.data = c.options.data(i)

@@ -206,7 +206,7 @@ func (g *Guard) Review(ctx context.Context, m *spam.Message, verdicts []spam.Ver
 	switch {
 	case p >= countUnwanted || worst == spam.Reject:
 		unwanted = storage.ReputationUnit
-	case p < countWanted || p == 0.5:
+	case p <= countWanted && worst == spam.Accept:
 		wanted = storage.ReputationUnit
 	default:
 		return err

@@ -158,7 +158,7 @@ func Network(a netip.Addr) string {
 		bits = 24
 	}
 	p, err := a.Prefix(bits)
-	if err != nil {
+	if err != nil || !p.IsValid() {
 		return ""
 	}
 	return p.String()

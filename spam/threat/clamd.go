@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,7 +40,8 @@ func ParseClamd(where string) (Clamd, error) {
 	if strings.HasPrefix(where, "/") {
 		return Clamd{Network: "unix", Address: where}, nil
 	}
-	if _, port, err := net.SplitHostPort(where); err != nil || port == "" {
+	_, port, err := net.SplitHostPort(where)
+	if _, notNumber := strconv.ParseUint(port, 10, 16); err != nil || notNumber != nil {
 		return Clamd{}, fmt.Errorf("%q is neither the path of a socket nor HOST:PORT", where)
 	}
 	return Clamd{Network: "tcp", Address: where}, nil
