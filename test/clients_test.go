@@ -19,7 +19,7 @@ import (
 )
 
 // packages names the Debian package of each client that is not called like it.
-var packages = map[string]string{"mbsync": "isync", "script": "bsdutils", "named-checkzone": "bind9-utils"}
+var packages = map[string]string{"mbsync": "isync", "script": "bsdutils", "named-checkzone": "bind9-utils", "clamd": "clamav-daemon"}
 
 // need skips the test where a client is not installed. Where CI is set, it fails.
 func need(t *testing.T, client string) {

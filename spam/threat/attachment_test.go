@@ -3,6 +3,7 @@ package threat
 import (
 	"archive/zip"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/binary"
@@ -178,14 +179,15 @@ func TestAttachments(t *testing.T) {
 
 // A bomb costs no more than the budget, and is told as one.
 func TestBomb(t *testing.T) {
-	var b bytes.Buffer
+	var b, packed bytes.Buffer
+	const size = 48 << 20
+	deflate, _ := flate.NewWriter(&packed, flate.BestCompression)
+	deflate.Write(make([]byte, size))
+	deflate.Close()
 	w := zip.NewWriter(&b)
-	zeros := make([]byte, 1<<20)
 	for i := range 3 {
-		f, _ := w.Create(fmt.Sprint(i, ".txt"))
-		for range 80 {
-			f.Write(zeros)
-		}
+		f, _ := w.CreateRaw(&zip.FileHeader{Name: fmt.Sprint(i, ".txt"), Method: zip.Deflate, CompressedSize64: uint64(packed.Len()), UncompressedSize64: size})
+		f.Write(packed.Bytes())
 	}
 	w.Close()
 	x := examination{budget: MaxDecoded, entries: MaxEntries, inflate: MaxInflated}
