@@ -36,7 +36,7 @@ type Challenge struct {
 
 // Review implements [spam.Reviewer].
 func (c *Challenge) Review(ctx context.Context, m *spam.Message, verdicts []spam.Verdict) error {
-	if c.Monitor || !Askable(m) {
+	if c.Monitor || m.Trial || !Askable(m) {
 		return nil
 	}
 	modes, err := c.modes(ctx, verdicts)

@@ -46,7 +46,7 @@ const (
 // Review implements [spam.Reviewer].
 func (g *Greylist) Review(ctx context.Context, m *spam.Message, verdicts []spam.Verdict) error {
 	settings, err := g.Settings(ctx)
-	if err != nil || settings.Greylist.Off || len(verdicts) == 0 || !m.IP.IsValid() {
+	if err != nil || settings.Greylist.Off || len(verdicts) == 0 || !m.IP.IsValid() || m.Trial {
 		return err
 	}
 	s := settings.Greylist

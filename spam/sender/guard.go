@@ -67,7 +67,7 @@ func (g *Guard) Check(ctx context.Context, m *spam.Message) ([]spam.Reason, erro
 	reasons = append(reasons, threat.Attachments(m.Structure.Root, m.Raw)...)
 	author := threat.AuthorOf(m.Structure.Envelope, m.Domain != "")
 	reasons = append(reasons, threat.Phishing(author, links, organizations(domains))...)
-	if n := g.Rates.count(m.IP, m.Received); settings.Rate > 0 && n > settings.Rate && !local {
+	if n := g.Rates.count(m.IP, m.Received, !m.Trial); settings.Rate > 0 && n > settings.Rate && !local {
 		reasons = append(reasons, spam.Reason{Name: "rate", Points: min(3, 1+math.Log10(float64(n)/float64(settings.Rate))),
 			Text: fmt.Sprintf("%d messages from %s in %v", n, Network(m.IP), RateWindow)})
 	}
@@ -80,7 +80,9 @@ func (g *Guard) Check(ctx context.Context, m *spam.Message) ([]spam.Reason, erro
 	for _, r := range known {
 		sum += r.Points
 	}
-	g.keep(m, facts{hosts, sum})
+	if !m.Trial {
+		g.keep(m, facts{hosts, sum})
+	}
 	return append(reasons, known...), errors.Join(err, nameErr, domainErr, repErr)
 }
 
@@ -288,7 +290,7 @@ func (a *Acquaintance) borrowed(ctx context.Context, m *spam.Message, to spam.Re
 // Review implements [spam.Reviewer]: whoever sent what is not unwanted is known from then on.
 func (a *Acquaintance) Review(_ context.Context, m *spam.Message, verdicts []spam.Verdict) error {
 	address := m.Sender()
-	if address == "" || len(address) > storage.MaxReputationName {
+	if address == "" || len(address) > storage.MaxReputationName || m.Trial {
 		return nil
 	}
 	for _, v := range verdicts {
@@ -300,9 +302,13 @@ func (a *Acquaintance) Review(_ context.Context, m *spam.Message, verdicts []spa
 	return nil
 }
 
-// Written notes that an account wrote to addresses, with the names it wrote to.
+// Written notes the names by which an account wrote to addresses. The addresses themselves are noted by the command that
+// queues the message.
 func (a *Acquaintance) Written(account int64, names map[string]string) {
 	for address, name := range names {
+		if threat.PlainName(name) == "" {
+			continue
+		}
 		a.Ledger.Remember(storage.KnownSender{Account: account, Address: strings.ToLower(address), Name: threat.PlainName(name), How: storage.SenderWritten})
 	}
 }

@@ -22,8 +22,9 @@ type Rates struct {
 	before map[string]int
 }
 
-// count counts a message, and returns how many came within about the last [RateWindow].
-func (r *Rates) count(a netip.Addr, at time.Time) int {
+// count returns how many messages came from a's network within about the last [RateWindow], with this one if it is to be
+// counted.
+func (r *Rates) count(a netip.Addr, at time.Time, counted bool) int {
 	network := Network(a)
 	if network == "" {
 		return 0
@@ -41,7 +42,7 @@ func (r *Rates) count(a netip.Addr, at time.Time) int {
 	if r.now == nil {
 		r.now = map[string]int{}
 	}
-	if _, there := r.now[network]; there || len(r.now) < maxRates {
+	if _, there := r.now[network]; counted && (there || len(r.now) < maxRates) {
 		r.now[network]++
 	}
 	return r.now[network] + int(int64(r.before[network])*(size-rest)/size)

@@ -430,18 +430,18 @@ func TestRates(t *testing.T) {
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.99")
 	at := time.Unix(6000, 0)
 	for range 9 {
-		r.count(a, at)
+		r.count(a, at, true)
 	}
-	if n := r.count(b, at); n != 10 {
+	if n := r.count(b, at, true); n != 10 {
 		t.Error(n)
 	}
-	if n := r.count(a, at.Add(RateWindow*3/2)); n != 6 { // half of the window before, and this
+	if n := r.count(a, at.Add(RateWindow*3/2), true); n != 6 { // half of the window before, and this
 		t.Error(n)
 	}
-	if n := r.count(a, at.Add(5*RateWindow)); n != 1 {
+	if n := r.count(a, at.Add(5*RateWindow), true); n != 1 {
 		t.Error(n)
 	}
-	if n := r.count(netip.Addr{}, at); n != 0 {
+	if n := r.count(netip.Addr{}, at, true); n != 0 {
 		t.Error(n)
 	}
 }
@@ -593,4 +593,33 @@ func FuzzGuard(f *testing.F) {
 		}
 		Askable(m)
 	})
+}
+
+// A message that somebody only asks about leaves nothing behind.
+func TestTrial(t *testing.T) {
+	store, ledger := &fake{choices: map[int64]storage.ChallengeMode{1: storage.ChallengeRefuse}}, &Ledger{}
+	h := host(DefaultSettings())
+	g := &Guard{Host: h, Store: store, Resolver: zone{}, Ledger: ledger, Rates: &Rates{}}
+	a := &Acquaintance{Host: h, Store: store, Ledger: ledger}
+	m := mailFrom(t, "bea@example.net", "", "")
+	m.Trial = true
+	reasons, err := g.Check(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := a.CheckFor(t.Context(), m, m.Recipients[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.DMARC = "none"
+	verdicts := []spam.Verdict{{Recipient: m.Recipients[0], Probability: 0.7, Reasons: append(append(reasons, own...), spam.Reason{Name: "rdns.none", Points: 1})}}
+	for _, r := range []spam.Reviewer{&Greylist{Settings: h.Settings, Store: store, Ledger: ledger}, &Challenge{Settings: h.Settings, Store: store, Keeper: store}, a, g} {
+		if err := r.Review(t.Context(), m, verdicts); err != nil {
+			t.Fatal(err)
+		}
+	}
+	contacts, counts, known := ledger.take()
+	if verdicts[0].Action != spam.Accept || len(contacts)+len(counts)+len(known)+len(store.copies)+len(g.facts) > 0 || g.Rates.count(m.IP, m.Received, true) != 1 {
+		t.Error(verdicts[0].Action, contacts, counts, known, store.copies, g.facts)
+	}
 }
