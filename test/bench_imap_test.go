@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +21,8 @@ import (
 
 // TestBenchIMAP measures this server beside Dovecot: the same messages, the same client, in one run. It takes minutes, so that
 // it runs only where TRIVET_BENCH_IMAP says of how many messages (see `make benchimap`). It asserts nothing: the table is what it is for.
+// TRIVET_BENCH_ONLY is a regular expression of the benchmarks to run. Beside the time that the client waited stands the time that
+// the server's processes used, which other work on the machine changes less.
 func TestBenchIMAP(t *testing.T) {
 	count, err := strconv.Atoi(os.Getenv("TRIVET_BENCH_IMAP"))
 	if err != nil {
@@ -28,10 +31,12 @@ func TestBenchIMAP(t *testing.T) {
 	need(t, "dovecot")
 	mine := newNode(t, "bench")
 	servers := []*benched{
-		{name: "trivet", addr: mine.listen["imap"], user: "bench@" + domain, secret: password},
-		{name: "dovecot", addr: startDovecot(t), user: "bench", secret: "bench"},
+		{name: "trivet", addr: mine.listen["imap"], user: "bench@" + domain, secret: password, pid: mine.process.Process.Pid},
+		{name: "dovecot", user: "bench", secret: "bench"},
 	}
-	table := map[string][]time.Duration{}
+	servers[1].addr, servers[1].pid = startDovecot(t)
+	only := regexp.MustCompile(os.Getenv("TRIVET_BENCH_ONLY"))
+	table := map[string][]imapCost{}
 	var order []string
 	for _, s := range servers {
 		s.fill(t, count)
@@ -43,6 +48,9 @@ func TestBenchIMAP(t *testing.T) {
 	}
 	for round := range 3 {
 		for _, b := range imapBenches(count) {
+			if !only.MatchString(b.name) {
+				continue
+			}
 			if round == 0 {
 				order = append(order, b.name)
 			}
@@ -51,17 +59,18 @@ func TestBenchIMAP(t *testing.T) {
 				if best := table[b.name]; len(best) <= i {
 					table[b.name] = append(best, took)
 				} else {
-					best[i] = min(best[i], took)
+					best[i] = imapCost{min(best[i].took, took.took), min(best[i].used, took.used)}
 				}
 			}
 		}
 	}
 	var out bytes.Buffer
 	w := tabwriter.NewWriter(&out, 0, 4, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "%d messages, best of 3\ttrivet\tdovecot\tdovecot/trivet\t\n", count)
+	fmt.Fprintf(w, "%d messages, best of 3\ttrivet\tdovecot\tdovecot/trivet\tCPU of trivet\tCPU of dovecot\tdovecot/trivet\t\n", count)
 	for _, name := range order {
 		d := table[name]
-		fmt.Fprintf(w, "%s\t%.2f ms\t%.2f ms\t%.2f\t\n", name, ms(d[0]), ms(d[1]), float64(d[1])/float64(d[0]))
+		fmt.Fprintf(w, "%s\t%.2f ms\t%.2f ms\t%.2f\t%.2f ms\t%.2f ms\t%.2f\t\n", name, ms(d[0].took), ms(d[1].took), float64(d[1].took)/float64(d[0].took),
+			ms(d[0].used), ms(d[1].used), float64(d[1].used)/float64(d[0].used))
 	}
 	w.Flush()
 	t.Logf("\n%s", out.String())
@@ -72,6 +81,13 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 // benched is a server under measurement.
 type benched struct {
 	name, addr, user, secret string
+	pid                      int
+}
+
+// imapCost is what a command cost.
+type imapCost struct {
+	took time.Duration // for the client
+	used time.Duration // of the processors, by the server
 }
 
 // benchmark is something to measure. prepare is not counted; it gets the connection that run gets.
@@ -98,6 +114,10 @@ func imapBenches(count int) []imapBench {
 		{name: "SEARCH SUBJECT", prepare: []string{"SELECT INBOX"}, run: command("SEARCH SUBJECT zebrafish")},
 		{name: "SEARCH BODY", prepare: []string{"SELECT INBOX"}, run: command("SEARCH BODY xylophonist")},
 		{name: "SEARCH TEXT not there", prepare: []string{"SELECT INBOX"}, run: command("SEARCH TEXT nowhere-to-be-found")},
+		{name: "SELECT of ten times as many", run: command("SELECT Large")},
+		{name: "FETCH FLAGS of them", prepare: []string{"SELECT Large"}, run: command("FETCH 1:* (FLAGS)")},
+		{name: "SEARCH SUBJECT in them", prepare: []string{"SELECT Large"}, run: command("SEARCH SUBJECT zebrafish")},
+		{name: "SEARCH BODY in them", prepare: []string{"SELECT Large"}, run: command("SEARCH BODY xylophonist")},
 		{name: "STORE on all", prepare: []string{"SELECT INBOX"}, run: command(`STORE 1:* +FLAGS.SILENT (\Flagged)`), undo: []string{`STORE 1:* -FLAGS.SILENT (\Flagged)`}},
 		{name: "COPY 1000", prepare: []string{"SELECT INBOX"}, run: command(fmt.Sprintf("COPY 1:%d Other", some)),
 			undo: []string{"SELECT Other", `STORE 1:* +FLAGS.SILENT (\Deleted)`, "EXPUNGE"}},
@@ -109,16 +129,17 @@ func imapBenches(count int) []imapBench {
 	}
 }
 
-func (s *benched) measure(t *testing.T, b imapBench) time.Duration {
+func (s *benched) measure(t *testing.T, b imapBench) imapCost {
 	t.Helper()
 	c := s.dial(t)
 	defer c.Close()
 	for _, p := range b.prepare {
 		c.do(t, p)
 	}
-	start := time.Now()
+	used, start := processorTime(s.pid), time.Now()
 	b.run(t, s, c)
-	took := time.Since(start)
+	took := imapCost{took: time.Since(start)}
+	took.used = processorTime(s.pid) - used
 	for _, u := range b.undo {
 		c.do(t, u)
 	}
@@ -190,7 +211,7 @@ func (s *benched) fill(t *testing.T, count int) {
 	t.Helper()
 	c := s.dial(t)
 	defer c.Close()
-	for _, box := range []string{"Other", "Third"} {
+	for _, box := range []string{"Other", "Third", "Large"} {
 		c.do(t, "CREATE "+box)
 	}
 	random := rand.New(rand.NewPCG(1, 1))
@@ -206,6 +227,10 @@ func (s *benched) fill(t *testing.T, count int) {
 			fmt.Fprintf(&b, "%s {%d+}\r\n%s", flags, len(m), m)
 		}
 		c.do(t, b.String())
+	}
+	c.do(t, "SELECT INBOX")
+	for range 10 {
+		c.do(t, "COPY 1:* Large")
 	}
 }
 
@@ -326,14 +351,14 @@ func benchMixed(t *testing.T, s *benched, _ *benchConn) {
 }
 
 // startDovecot runs Dovecot with sdbox on a port of its own, and returns its address.
-func startDovecot(t *testing.T) string {
+func startDovecot(t *testing.T) (addr string, pid int) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "dovecot-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	addr := free(t)
+	addr = free(t)
 	conf := fmt.Sprintf(`base_dir = %[1]s/run
 state_dir = %[1]s/state
 log_path = %[1]s/log
@@ -395,11 +420,11 @@ service imap {
 	for range 200 {
 		if conn, err := net.Dial("tcp", addr); err == nil {
 			conn.Close()
-			return addr
+			return addr, cmd.Process.Pid
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	log, _ := os.ReadFile(filepath.Join(dir, "log"))
 	t.Fatalf("dovecot does not answer: %s", log)
-	return ""
+	return "", 0
 }
