@@ -21,9 +21,11 @@ func (s *session) each(numbers []wire.Range, fields storage.Fields, f func(n uin
 
 // eachOf is each for a view that is not that of the selected mailbox.
 func (s *session) eachOf(v *view, numbers []wire.Range, fields storage.Fields, f func(n uint32, it *storage.Item) error) error {
+	next := uint32(0)
 	return s.eachBatch(v, numbers, fields, func(items []storage.Item) error {
 		for i := range items {
-			n := v.sequence(items[i].UID)
+			n := v.sequenceNear(items[i].UID, next)
+			next = n + 1
 			if n == 0 {
 				continue
 			}

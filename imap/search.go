@@ -139,8 +139,9 @@ func (s *session) returnOptions(c *call, q *searching) {
 func (s *session) matching(v *view, q *searching) (result, error) {
 	program := q.program
 	var found result
+	var cand candidate
 	for n := range uint32(len(v.uids)) {
-		cand := candidate{session: s, view: v, n: n + 1}
+		cand = candidate{session: s, view: v, n: n + 1}
 		if program.cost > costView || program.test(&cand) {
 			found.numbers = append(found.numbers, n+1)
 		}
@@ -154,7 +155,7 @@ func (s *session) matching(v *view, q *searching) (result, error) {
 	q.progress.goal = count(numbers)
 	err := s.eachOf(v, numbers, program.fields(), func(n uint32, it *storage.Item) error {
 		s.tellProgress(&q.progress)
-		cand := candidate{session: s, view: v, n: n, item: it}
+		cand = candidate{session: s, view: v, n: n, item: it}
 		defer cand.close()
 		if program.test(&cand) && cand.err == nil {
 			found.numbers = append(found.numbers, n)

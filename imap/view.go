@@ -14,7 +14,7 @@ type view struct {
 	name         string          // as the client names it
 	rights       storage.Rights  // of the client's user
 	readOnly     bool            // EXAMINE, or no right to change anything
-	uids         []uint32        // ascending; uids[n-1] has sequence number n, until EXPUNGE says otherwise
+	uids         []uint32        // never changed but at the end: sessions share them; ascending; uids[n-1] has sequence number n, until EXPUNGE says otherwise
 	gone         []uint32        // of these, ascending: expunged, the client not told yet
 	modseq       uint64          // all changes up to this one are in uids, gone or with the client
 	watch        *storage.Watch
@@ -48,6 +48,14 @@ func (v *view) sequence(uid uint32) uint32 {
 		return uint32(i + 1)
 	}
 	return 0
+}
+
+// sequenceNear is sequence with a guess, which is right when messages are looked at in order.
+func (v *view) sequenceNear(uid, guess uint32) uint32 {
+	if i := int(guess) - 1; i >= 0 && i < len(v.uids) && v.uids[i] == uid {
+		return guess
+	}
+	return v.sequence(uid)
 }
 
 // messages resolves what a command addresses into ascending ranges of sequence numbers. UIDs of no
@@ -242,11 +250,22 @@ func (s *session) expungeResponses() {
 		s.w.Uint32(v.sequence(v.gone[i]))
 		s.w.Raw(" EXPUNGE\r\n")
 	}
-	v.uids = slices.DeleteFunc(v.uids, func(uid uint32) bool {
-		_, gone := slices.BinarySearch(v.gone, uid)
-		return gone
-	})
-	v.gone = nil
+	v.uids, v.gone = without(v.uids, v.gone), nil
+}
+
+// without returns the UIDs that are not among those gone; both ascend. It is
+// another list: other sessions look at the first one.
+func without(uids, gone []uint32) []uint32 {
+	left := make([]uint32, 0, len(uids))
+	for _, uid := range uids {
+		for len(gone) > 0 && gone[0] < uid {
+			gone = gone[1:]
+		}
+		if len(gone) == 0 || gone[0] != uid {
+			left = append(left, uid)
+		}
+	}
+	return left
 }
 
 // exists announces the number of messages (RFC 9051 section 7.4.1).

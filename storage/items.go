@@ -50,8 +50,8 @@ func (s *Store) selectRoster(ctx context.Context, r *roster) (v View, ok bool, e
 		return v, false, err
 	}
 	s.machine.rosters.settled()
-	r.mu.RLock()
-	defer r.mu.RUnlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if !r.full || r.modseq < v.Mailbox.HighestModSeq {
 		return v, false, nil
 	}

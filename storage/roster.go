@@ -21,6 +21,7 @@ type roster struct {
 	full   bool
 	blocks []*rosterBlock // of the rows, ascending; none is empty
 	count  int
+	uids   []uint32 // of all rows, or nil; views have the same memory, so only what is behind their ends is written to
 	words  []string // what [rosterRow.words] counts in
 	wordAt map[string]uint32
 
@@ -48,6 +49,7 @@ type rosterRow struct {
 type rosterBlock struct {
 	rows   []rosterRow
 	modseq uint64 // no row has a greater one
+	unseen int    // rows without \Seen
 }
 
 type goneUID struct {
@@ -57,7 +59,7 @@ type goneUID struct {
 
 const (
 	rosterBlockRows  = 512
-	rosterRowOctets  = 56
+	rosterRowOctets  = 60 // with the UID in uids
 	rosterWordOctets = 64      // of each combination of keywords, besides its letters
 	maxRosterWords   = 1 << 14 // combinations of keywords
 	maxRosterRecent  = 128     // changes that a light one keeps, and expunges that any keeps
@@ -163,6 +165,12 @@ func (r *roster) add(row rosterRow, keywords string) bool {
 	b := r.blocks[last]
 	b.rows = append(b.rows, row)
 	b.modseq = max(b.modseq, row.modseq)
+	if row.flags&FlagSeen == 0 {
+		b.unseen++
+	}
+	if r.uids != nil {
+		r.uids = append(r.uids, row.uid)
+	}
 	r.count++
 	r.octets += rosterRowOctets
 	return true
@@ -216,6 +224,7 @@ func (r *roster) store(c *rosterChange) bool {
 				if row.modseq > since || flags == row.flags && words == row.words {
 					continue
 				}
+				b.unseen += int(row.flags&FlagSeen) - int(flags&FlagSeen)
 				row.flags, row.words, row.modseq, b.modseq = flags, words, c.modseq, c.modseq
 				changed++
 			}
@@ -251,6 +260,7 @@ func (r *roster) remove(uids []uint32) bool {
 		return true
 	}
 	removed := 0
+	r.uids = nil
 	for i := 0; i < len(r.blocks) && removed < len(uids); i++ {
 		b := r.blocks[i]
 		if b.rows[len(b.rows)-1].uid < uids[removed] {
@@ -262,6 +272,9 @@ func (r *roster) remove(uids []uint32) bool {
 				return false
 			}
 			removed++
+			if row.flags&FlagSeen == 0 {
+				b.unseen--
+			}
 			return true
 		})
 		r.count -= removed - before
@@ -273,23 +286,38 @@ func (r *roster) remove(uids []uint32) bool {
 
 // lighten gives up the rows.
 func (r *roster) lighten() {
-	r.full, r.blocks, r.count, r.octets = false, nil, 0, 0
+	r.full, r.blocks, r.count, r.octets, r.uids = false, nil, 0, 0, nil
 	r.words, r.wordAt = []string{""}, map[string]uint32{"": 0}
 	r.changed, r.changedFloor = nil, r.modseq
 }
 
-// view lists the UIDs, and the first without \Seen.
+// view lists the UIDs, which are not to be changed, and the first without \Seen.
+// The lock is for writing.
 func (r *roster) view() (uids []uint32, firstUnseen uint32) {
-	uids = make([]uint32, 0, r.count)
-	for _, b := range r.blocks {
-		for i := range b.rows {
-			uids = append(uids, b.rows[i].uid)
-			if firstUnseen == 0 && b.rows[i].flags&FlagSeen == 0 {
-				firstUnseen = b.rows[i].uid
+	if r.uids == nil {
+		r.uids = make([]uint32, 0, r.count+r.count/16+16)
+		for _, b := range r.blocks {
+			for i := range b.rows {
+				r.uids = append(r.uids, b.rows[i].uid)
 			}
 		}
 	}
-	return uids, firstUnseen
+	for _, b := range r.blocks {
+		if b.unseen > 0 {
+			firstUnseen = b.firstUnseen()
+			break
+		}
+	}
+	return r.uids[:len(r.uids):len(r.uids)], firstUnseen
+}
+
+func (b *rosterBlock) firstUnseen() uint32 {
+	for i := range b.rows {
+		if b.rows[i].flags&FlagSeen == 0 {
+			return b.rows[i].uid
+		}
+	}
+	return 0
 }
 
 // changes lists the messages that changed after a modification sequence, and

@@ -221,7 +221,7 @@ type Changes struct {
 // View is a mailbox at one moment, for SELECT.
 type View struct {
 	Mailbox     Mailbox
-	UIDs        []uint32 // ascending: the message with sequence number n is UIDs[n-1]
+	UIDs        []uint32 // ascending: the message with sequence number n is UIDs[n-1]; others read them, too: not to be changed
 	FirstUnseen uint32   // UID of the first message without \Seen; 0: none
 }
 
