@@ -39,6 +39,9 @@ func (s *session) capabilities() string {
 	if s.state != notAuthenticated {
 		names = append(names, afterLogin...)
 		names = append(names, "APPENDLIMIT="+strconv.FormatInt(s.server.limits.AppendSize, 10))
+		if !s.can("LITERAL+") { // a client has one of the two (RFC 7888 section 5); what is announced is all that differs
+			names = append(names, "LITERAL-")
+		}
 		names = slices.DeleteFunc(names, func(name string) bool { return !s.can(name) })
 		return strings.Join(names, " ")
 	}

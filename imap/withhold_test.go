@@ -9,7 +9,8 @@ import (
 
 func TestWithheldCapabilities(t *testing.T) {
 	f := newFixture(t, nil)
-	setting := `{"accounts":{"ann@example.org":["QRESYNC"]},"clients":{"BadMail":["COMPRESS=DEFLATE","IDLE"],"Microsoft.Exchange":["UIDONLY"]}}`
+	setting := `{"accounts":{"ann@example.org":["QRESYNC"]},"clients":{"BadMail":["COMPRESS=DEFLATE","IDLE"],"Microsoft.Exchange":["UIDONLY"],` +
+		`"Short":["LITERAL+"],"None":["LITERAL+","LITERAL-"]}}`
 	if err := f.store.SetSetting(context.Background(), WithheldSetting, []byte(setting)); err != nil {
 		t.Fatal(err)
 	}
@@ -23,9 +24,19 @@ func TestWithheldCapabilities(t *testing.T) {
 	if got := c.ok("ENABLE QRESYNC CONDSTORE"); got[0] != "* ENABLED CONDSTORE" {
 		t.Errorf("%q", got)
 	}
+	if !offers(c, "LITERAL+") || offers(c, "LITERAL-") {
+		t.Error("LITERAL- is offered beside LITERAL+")
+	}
 	c.ok(`ID ("name" "badmail 2.1" "version" NIL)`)
 	if offers(c, "IDLE") || offers(c, "COMPRESS=DEFLATE") || !offers(c, "MOVE") {
 		t.Error("of the client the wrong ones are withheld")
+	}
+	for client, want := range map[string]bool{"short": true, "none": false} {
+		e := f.login()
+		e.ok(`ID ("name" "` + client + `")`)
+		if offers(e, "LITERAL+") || offers(e, "LITERAL-") != want {
+			t.Errorf("%s: LITERAL- instead of LITERAL+ is not %v", client, want)
+		}
 	}
 	d := f.dial()
 	d.ok(`ID ("name" "BADMAIL")`) // before login

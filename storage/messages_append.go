@@ -9,8 +9,10 @@ import (
 
 // Limits of [Store.AppendAll].
 const (
-	MaxAppend      = 1000     // messages in one call
-	maxAppendBytes = 12 << 20 // octets of small bodies, compressed, in its command
+	MaxAppend      = 1000    // messages in one call
+	maxAppendBytes = 2 << 20 // octets of small bodies, compressed, in its command; those behind go ahead of it
+	// maxAppendHead bounds what the command says of the messages besides, in octets; with the bodies it fits the log.
+	maxAppendHead = 3 << 19
 )
 
 // NewMessage is a message to append.
@@ -42,7 +44,7 @@ func (s *Store) AppendAll(ctx context.Context, mailbox int64, messages []NewMess
 		return nil, fail("append", KindTooLarge, fmt.Sprintf("append at most %d messages at a time", MaxAppend))
 	}
 	b := appendAll{Mailbox: mailbox, Messages: make([]appendMessage, len(messages)), Replaced: replaced{replace, replaceUID}}
-	inline := 0
+	inline, head := 0, 0
 	for i, m := range messages {
 		joined, err := canonicalKeywords(m.Keywords)
 		if err != nil {
@@ -50,10 +52,13 @@ func (s *Store) AppendAll(ctx context.Context, mailbox int64, messages []NewMess
 		}
 		seconds, zone := dateAndZone(m.Date)
 		b.Messages[i] = appendMessage{s.record(m.Content), 0, m.Flags, joined, seconds, zone}
-		inline += len(b.Messages[i].Content.Inline)
-	}
-	if inline > maxAppendBytes {
-		return nil, fail("append", KindTooLarge, fmt.Sprintf("append at most %d octets of messages at a time", maxAppendBytes))
+		c := &b.Messages[i].Content
+		if head += c.head() + len(joined); head > maxAppendHead {
+			return nil, fail("append", KindTooLarge, "the messages have too many parts and addresses for one command: append fewer at a time")
+		}
+		if inline += len(c.Inline); inline > maxAppendBytes {
+			c.Inline, c.Parts = nil, 1
+		}
 	}
 	return s.appendWithParts(ctx, b, messages)
 }
@@ -81,6 +86,11 @@ func (s *Store) appendWithParts(ctx context.Context, b appendAll, messages []New
 		}
 	}
 	return nil, err
+}
+
+// head is what a command says of a message besides its body, in octets, roughly.
+func (c *content) head() int {
+	return len(c.Envelope) + len(c.BodyStructure) + len(c.Structure) + len(c.Preview) + len(c.Thread) + 128
 }
 
 func applyAppendAll(t *tx, b appendAll) (any, error) {

@@ -60,14 +60,24 @@ func (s *Store) Narrow(ctx context.Context, mailbox int64, q SearchQuery) (uids 
 // SearchStatus is how far the index of this node is.
 type SearchStatus struct {
 	search.Status
-	Waiting int64 // messages that are not in it; searches read them
+	Waiting int64     // messages that are not in it, at most [MaxWaiting]; searches read them
+	Since   time.Time // about when the first of them came; zero: none waits, or it came more than an hour ago
 }
+
+// MaxWaiting is up to where [SearchStatus] counts.
+const MaxWaiting = 1_000_000
 
 // SearchStatus says how far the index of this node is.
 func (s *Store) SearchStatus(ctx context.Context) (SearchStatus, error) {
 	st := SearchStatus{Status: s.index.Status()}
 	err := s.with(ctx, func(c *conn) error {
-		_, err := c.row("SELECT count(*) FROM message WHERE id > ?", func(row *sqlite.Stmt) { st.Waiting = row.ColumnInt64(0) }, st.Mark)
+		first := int64(0)
+		_, err := c.row("SELECT count(*), ifnull(min(id), 0) FROM (SELECT id FROM message WHERE id > ? ORDER BY id LIMIT ?)", func(row *sqlite.Stmt) {
+			st.Waiting, first = row.ColumnInt64(0), row.ColumnInt64(1)
+		}, st.Mark, MaxWaiting)
+		if err == nil && st.Waiting > 0 { // the command that brought it says when
+			_, err = c.row(`SELECT at FROM request WHERE "index" = ?`, func(row *sqlite.Stmt) { st.Since = millis(row.ColumnInt64(0)) }, first/idsPerCommand)
+		}
 		return err
 	})
 	return st, readError("look at the index", err)

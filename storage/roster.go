@@ -59,7 +59,7 @@ type goneUID struct {
 
 const (
 	rosterBlockRows  = 512
-	rosterRowOctets  = 60 // with the UID in uids
+	rosterRowOctets  = 60      // with the UID in uids
 	rosterWordOctets = 64      // of each combination of keywords, besides its letters
 	maxRosterWords   = 1 << 14 // combinations of keywords
 	maxRosterRecent  = 128     // changes that a light one keeps, and expunges that any keeps

@@ -21,6 +21,9 @@ type recorder struct {
 }
 
 func (r *recorder) Propose(_ context.Context, data []byte) ([]byte, error) {
+	if len(data) > 4<<20 { // what raft takes
+		return nil, fail("propose", KindTooLarge, "")
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := Entry{Index: r.m.Applied() + 1, Term: 1, Data: data}

@@ -82,7 +82,7 @@ func (n *node) examine(ctx context.Context, in examination) ([]finding, error) {
 type question func(ctx context.Context) []finding
 
 func (d *doctor) questions(ctx context.Context) []question {
-	all := []question{d.disk, d.quorum, d.queue, d.certificates, d.peerClocks}
+	all := []question{d.disk, d.quorum, d.queue, d.searchIndex, d.certificates, d.peerClocks}
 	if d.in.Offline {
 		return all
 	}

@@ -101,6 +101,10 @@ func (m *metrics) watch(n *node) {
 		}
 		return 0
 	})
+	gauge("trivet_search_waiting_messages", "Messages that are not in this node's search index yet; searches read them.", func() float64 {
+		return float64(n.searchStatus().Waiting)
+	})
+	gauge("trivet_search_lag_seconds", "How long the first of them has waited, up to an hour.", func() float64 { return n.searchLag(n.searchStatus()).Seconds() })
 	gauge("trivet_raft_applied_index", "Last change applied on this node.", func() float64 { return float64(n.raft.Status().Applied) })
 	gauge("trivet_raft_commit_index", "Last entry known to be on a majority.", func() float64 { return float64(n.raft.Status().Commit) })
 	gauge("trivet_raft_term", "Current term.", func() float64 { return float64(n.raft.Status().Term) })
