@@ -61,7 +61,7 @@ const (
 	// the one that did nothing for longest is forgotten.
 	guardEntries = 65536
 	firstDelay   = 100 * time.Millisecond // of a refusal after the free guesses
-	loginFlush   = 30 * time.Second       // how often logins are remembered, in one command
+	loginPause   = 100 * time.Millisecond // for which logins are gathered that are remembered by one command
 	guardQueue   = 1000                   // bans and logins that wait for Run; more are dropped
 	// loginAgain is after how long the same login is remembered again.
 	loginAgain = 7 * 24 * time.Hour
@@ -238,10 +238,9 @@ func (g *Guard) LoggedIn(remote net.Addr, account int64) {
 	}
 }
 
-// Run bans and remembers until ctx ends.
+// Run bans and remembers until ctx ends. A login from a new place is remembered at
+// once: no other node is to ban it.
 func (g *Guard) Run(ctx context.Context) {
-	tick := time.NewTicker(loginFlush)
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -249,8 +248,14 @@ func (g *Guard) Run(ctx context.Context) {
 		case b := <-g.wanted:
 			g.flush(ctx) // whoever logged in a moment ago counts
 			g.ban(ctx, b)
-		case <-tick.C:
-			g.flush(ctx)
+		case first := <-g.fresh:
+			pause := time.NewTimer(loginPause)
+			select {
+			case <-ctx.Done():
+			case <-pause.C:
+			}
+			pause.Stop()
+			g.flush(ctx, first)
 		}
 	}
 }
@@ -266,13 +271,22 @@ func (g *Guard) ban(ctx context.Context, b storage.Ban) {
 	case err != nil:
 		g.cfg.Logger.Warn("ban failed; the next offence asks again", "network", b.Network, "error", err)
 	default:
+		g.acquit(b.Network) // so that who is let off is not banned again for what it has paid for
 		g.cfg.Logger.Warn("banned", "network", b.Network, "until", b.Expires, "reason", b.Reason)
 	}
 }
 
+// acquit forgets the offences of a network.
+func (g *Guard) acquit(network netip.Prefix) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if element, ok := g.counts[network]; ok {
+		element.Value.(*conduct).offences = leaky{}
+	}
+}
+
 // flush remembers the logins that wait, in one command.
-func (g *Guard) flush(ctx context.Context) {
-	var batch []storage.GoodLogin
+func (g *Guard) flush(ctx context.Context, batch ...storage.GoodLogin) {
 	for {
 		select {
 		case l := <-g.fresh:

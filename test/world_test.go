@@ -296,6 +296,8 @@ type sink struct {
 	behave func(line string) string
 	// took is called with each message before it is answered.
 	took func(m sunk)
+	// began is called with the envelope when DATA was said, before that is answered.
+	began func(m sunk)
 
 	mu       sync.Mutex
 	messages []sunk
@@ -388,6 +390,9 @@ func (s *sink) serve(conn net.Conn) {
 			m.to = append(m.to, strings.Trim(line[strings.IndexByte(line, '<'):], "<>"))
 			reply = "250 2.1.5 Ok"
 		case verb == "DATA":
+			if s.began != nil {
+				s.began(m)
+			}
 			io.WriteString(conn, "354 go ahead\r\n")
 			var text strings.Builder
 			for {
