@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -26,8 +27,7 @@ func (c *cli) dkimCommand() *cobra.Command {
 	dkim.AddCommand(
 		command("list DOMAIN", "List the keys of a domain, with what to publish of each", 1, 1, c.dkimList),
 		c.dkimRotateCommand(),
-		command("activate DOMAIN SELECTOR", "Sign with a key whose record is published, and retire the one before", 2, 2, c.dkimActivate),
-		command("remove DOMAIN SELECTOR", "Forget a key that is not signed with any more", 2, 2, c.dkimRemove),
+		c.dkimActivateCommand(), c.dkimRemoveCommand(),
 	)
 	return dkim
 }
@@ -49,6 +49,7 @@ type dkimChange struct {
 	Domain   string `json:"domain"`
 	Selector string `json:"selector,omitempty"`
 	Ed25519  bool   `json:"ed25519,omitempty"`
+	Force    bool   `json:"force,omitempty"`
 }
 
 func dkimArguments(args []string) (dkimChange, error) {
@@ -107,28 +108,95 @@ func quotedText(text string) string {
 	return strings.Join(pieces, " ")
 }
 
-func (c *cli) dkimActivate(cmd *cobra.Command, args []string) error {
-	in, err := dkimArguments(args)
-	if err != nil {
-		return err
+func (c *cli) dkimActivateCommand() *cobra.Command {
+	cmd := command("activate DOMAIN SELECTOR", "Sign with a key whose record is published, and retire the one before", 2, 2, nil)
+	force := cmd.Flags().Bool("force", false, "even if the DNS does not have its record")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		in, err := dkimArguments(args)
+		if err != nil {
+			return err
+		}
+		in.Force = *force
+		var key dkimKey
+		if err := c.ask(cmd.Context(), "dkim.activate", in, &key); err != nil {
+			return err
+		}
+		return c.print(key, line("mail of %s is signed with %s", key.Domain, key.Selector))
 	}
-	var key dkimKey
-	if err := c.ask(cmd.Context(), "dkim.activate", in, &key); err != nil {
-		return err
-	}
-	return c.print(key, line("mail of %s is signed with %s", key.Domain, key.Selector))
+	return cmd
 }
 
-func (c *cli) dkimRemove(cmd *cobra.Command, args []string) error {
-	in, err := dkimArguments(args)
+func (c *cli) dkimRemoveCommand() *cobra.Command {
+	cmd := command("remove DOMAIN SELECTOR", "Forget a key that is not signed with any more", 2, 2, nil)
+	force := cmd.Flags().Bool("force", false, "even if mail that it signed may still be on its way")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		in, err := dkimArguments(args)
+		if err != nil {
+			return err
+		}
+		in.Force = *force
+		var out removed
+		if err := c.ask(cmd.Context(), "dkim.remove", in, &out); err != nil {
+			return err
+		}
+		return c.print(out, line("%s is removed", out.Removed))
+	}
+	return cmd
+}
+
+// retiredFor is how long what a key has signed may be on its way: as long as queues try, and some days.
+const retiredFor = 7 * 24 * time.Hour
+
+// activateDKIMKey begins to sign with a key, if others can find it: else all mail would fail until they do.
+func (n *node) activateDKIMKey(ctx context.Context, in dkimChange) (dkimKey, error) {
+	key, err := n.dkimKey(ctx, in.Domain, in.Selector)
 	if err != nil {
-		return err
+		return key, err
 	}
-	var out removed
-	if err := c.ask(cmd.Context(), "dkim.remove", in, &out); err != nil {
-		return err
+	if !in.Force {
+		if err := n.keyIsPublished(ctx, key); err != nil {
+			return dkimKey{}, err
+		}
 	}
-	return c.print(out, line("%s is removed", out.Removed))
+	if err := n.store.ActivateDKIMKey(ctx, in.Domain, in.Selector); err != nil {
+		return dkimKey{}, err
+	}
+	return n.dkimKey(ctx, in.Domain, in.Selector)
+}
+
+// keyIsPublished asks the DNS, without what the node remembers of it.
+func (n *node) keyIsPublished(ctx context.Context, key dkimKey) error {
+	refuse := func(why string) error {
+		return &storage.Error{Op: "sign with " + key.Selector, Kind: storage.KindInvalid, Err: errors.New(why),
+			Hint: "publish what 'trivet domain dns " + key.Domain + "' says of it, and wait until it is seen; or use --force"}
+	}
+	resolver, err := n.settings.newResolver()
+	if err != nil {
+		return refuse(err.Error())
+	}
+	found, err := resolver.LookupTXT(ctx, key.Name)
+	switch {
+	case err != nil:
+		return refuse("the DNS has no record " + key.Name + ": " + err.Error())
+	case len(found) > 1:
+		return refuse("the DNS has several records " + key.Name)
+	case keyOf(found[0]) != keyOf(key.Record):
+		return refuse("the DNS has another key at " + key.Name)
+	}
+	return nil
+}
+
+// removeDKIMKey forgets a key, if nothing that it signed can be on its way any more.
+func (n *node) removeDKIMKey(ctx context.Context, in dkimChange) (removed, error) {
+	key, err := n.dkimKey(ctx, in.Domain, in.Selector)
+	if err != nil {
+		return removed{}, err
+	}
+	if until := key.Changed.Add(retiredFor); !in.Force && key.State == storage.DKIMRetired && n.now().Before(until) {
+		return removed{}, &storage.Error{Op: "remove key " + in.Selector, Kind: storage.KindInvalid, Err: errors.New("mail that it signed may still be on its way"),
+			Hint: "leave it, and its record, until " + until.Format(time.DateOnly) + "; or use --force"}
+	}
+	return removed{Removed: in.Selector}, n.store.RemoveDKIMKey(ctx, in.Domain, in.Selector)
 }
 
 func (n *node) dkimOperations() map[string]operation {
@@ -144,15 +212,8 @@ func (n *node) dkimOperations() map[string]operation {
 		"dkim.rotate": operationOf(func(ctx context.Context, in dkimChange) (dkimKey, error) {
 			return n.addDKIMKey(ctx, in.Domain, in.Ed25519, storage.DKIMNext)
 		}),
-		"dkim.activate": operationOf(func(ctx context.Context, in dkimChange) (dkimKey, error) {
-			if err := n.store.ActivateDKIMKey(ctx, in.Domain, in.Selector); err != nil {
-				return dkimKey{}, err
-			}
-			return n.dkimKey(ctx, in.Domain, in.Selector)
-		}),
-		"dkim.remove": operationOf(func(ctx context.Context, in dkimChange) (removed, error) {
-			return removed{Removed: in.Selector}, n.store.RemoveDKIMKey(ctx, in.Domain, in.Selector)
-		}),
+		"dkim.activate": operationOf(n.activateDKIMKey),
+		"dkim.remove":   operationOf(n.removeDKIMKey),
 	}
 }
 

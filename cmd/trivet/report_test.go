@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"iter"
 	"net"
 	"net/netip"
 	"slices"
@@ -31,7 +32,7 @@ func txtZone(t *testing.T, records map[string]string) (address string) {
 		reply := new(dns.Msg).SetReply(q)
 		name := strings.ToLower(strings.TrimSuffix(q.Question[0].Name, "."))
 		if text, ok := records[name]; ok {
-			reply.Answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 1}, Txt: []string{text}}}
+			reply.Answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 1}, Txt: slices.Collect(pieces(text))}}
 		} else {
 			reply.Rcode = dns.RcodeNameError
 		}
@@ -43,6 +44,17 @@ func txtZone(t *testing.T, records map[string]string) (address string) {
 	<-up
 	t.Cleanup(func() { server.Shutdown() })
 	return packets.LocalAddr().String()
+}
+
+// pieces are the strings of a TXT record (RFC 1035 section 3.3).
+func pieces(text string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for piece := range slices.Chunk([]byte(text), 255) {
+			if !yield(string(piece)) {
+				return
+			}
+		}
+	}
 }
 
 // inboxOf returns the messages of an account.
