@@ -124,6 +124,11 @@ func (s *Session) Describe(ctx context.Context, sql string) (d Description, err 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err = s.borrow(ctx, func(c *conn) error {
+		// Not one that was prepared before: it knows the columns of then.
+		c.forget(sql)
+		if err := c.refreshSchema(); err != nil {
+			return clientError(ctx, err)
+		}
 		st, rest, kept, err := c.clientStatement(sql)
 		if err != nil {
 			return clientError(ctx, err)

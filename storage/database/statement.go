@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -89,8 +90,7 @@ func (c *conn) clientStatement(sql string) (st *stmt, rest string, kept bool, er
 	if strings.IndexByte(sql, 0) >= 0 {
 		return nil, "", false, fail(StateSyntax, "", "the text has a NUL octet")
 	}
-	st, rest, err = c.prepare(sql, lib.SQLITE_PREPARE_PERSISTENT)
-	if err != nil || st == nil {
+	if st, rest, err = c.prepareAfresh(sql); err != nil || st == nil {
 		return nil, rest, false, err
 	}
 	if strings.TrimSpace(rest) != "" || !st.info.ReadOnly && st.info.Needs >= PrivilegeOwn {
@@ -103,6 +103,24 @@ func (c *conn) clientStatement(sql string) (st *stmt, rest string, kept bool, er
 	c.order = append(c.order, sql)
 	return st, "", true, nil
 }
+
+// prepareAfresh prepares a statement; one that is refused once more, with the
+// schema as it is now: SQLite does not always look whether another connection has
+// changed it before it says that a table is there already, or that an index is not.
+func (c *conn) prepareAfresh(sql string) (*stmt, string, error) {
+	st, rest, err := c.prepare(sql, lib.SQLITE_PREPARE_PERSISTENT)
+	var s *sqliteError
+	if !errors.As(err, &s) || s.primary() != lib.SQLITE_ERROR {
+		return st, rest, err
+	}
+	if err := c.refreshSchema(); err != nil {
+		return nil, "", err
+	}
+	return c.prepare(sql, lib.SQLITE_PREPARE_PERSISTENT)
+}
+
+// refreshSchema has the connection know the schema as it is now.
+func (c *conn) refreshSchema() error { return c.exec("SELECT 1 FROM sqlite_schema LIMIT 1") }
 
 // free ends the use of what clientStatement returned.
 func (s *stmt) free(kept bool) {
