@@ -155,7 +155,8 @@ func isTrigger(sql string) bool {
 	return len(w) > 1 && w[0] == "CREATE" && (w[1] == "TRIGGER" || len(w) > 2 && w[2] == "TRIGGER")
 }
 
-// cutAt is cut, and reports whether the statement came to its semicolon.
+// cutAt is cut, and reports whether the statement came to its semicolon, or a
+// trigger to its END.
 func cutAt(sql string) (first, rest string, whole bool) {
 	trigger := isTrigger(sql)
 	depth, last, started := 0, "", false
@@ -189,7 +190,7 @@ func cutAt(sql string) (first, rest string, whole bool) {
 			}
 		}
 	}
-	return sql, "", false
+	return sql, "", trigger && last == "END" // not every driver writes a semicolon behind the last word
 }
 
 // several reports whether there is more than one statement.

@@ -100,7 +100,7 @@ func (c *cluster) runLogic(file, database string, n *node, most int) *logicCount
 		} else {
 			count.statements.Add(1)
 		}
-		failed, err := compareSQLAnswers(conn, plain, r.sql)
+		failed, err := c.askBoth(conn, database, plain, r.sql)
 		switch {
 		case failed != nil && failed.Code == unsupported:
 			count.unsupported.Add(1)
