@@ -8,7 +8,7 @@ REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS  := -X main.revision=$(REVISION) $(if $(VERSION),-X main.release=$(VERSION))
 PACKAGES := $$($(GO) list ./... | grep -v '/test$$')
 
-.PHONY: help build run test unit system lint nemesis queue big bench benchimap benchsql eval-spam fuzz doc clean
+.PHONY: help build run test unit system lint nemesis queue big bench benchimap benchsql sqllogic eval-spam fuzz doc clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -32,8 +32,8 @@ unit: ## tests of the packages, with the race detector
 system: build ## tests that start the real binary, in ./test
 	TRIVET_BINARY=$(CURDIR)/bin/trivet $(GO) test -count=1 -timeout 30m ./test/...
 
-nemesis: build ## torment three nodes for ten minutes while mail comes in
-	TRIVET_BINARY=$(CURDIR)/bin/trivet TRIVET_NEMESIS=10m $(GO) test -count=1 -timeout 30m -v -run '^TestNemesis$$' ./test
+nemesis: build ## torment three nodes for ten minutes while mail comes in, and again under SQL
+	TRIVET_BINARY=$(CURDIR)/bin/trivet TRIVET_NEMESIS=10m $(GO) test -count=1 -timeout 60m -v -run '^(TestNemesis|TestSQLHistory)$$' ./test
 
 big: build ## fill a node with TRIVET_BIG of mail (2G), restart it, have others join it
 	TRIVET_BINARY=$(CURDIR)/bin/trivet TRIVET_BIG=$${TRIVET_BIG:-2G} $(GO) test -count=1 -timeout 30m -v -run '^TestBigState$$' ./test
@@ -51,8 +51,8 @@ benchimap: build ## measure IMAP beside Dovecot, with 10,000 messages
 benchsql: build ## measure the databases, beside rqlite if TRIVET_BENCH_RQLITED names its server
 	TRIVET_BINARY=$(CURDIR)/bin/trivet TRIVET_BENCH_SQL=$${TRIVET_BENCH_SQL:-3s} $(GO) test -count=1 -timeout 30m -v -run '^TestBenchSQL$$' ./test
 
-eval-spam: build ## measure the filter on the labelled mail in DIR (ham/, spam/, perhaps a file order), see docs/howto/spam.md
-	bin/trivet spam evaluate $(if $(NOISE),--noise $(NOISE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(BOGOFILTER),--bogofilter) $(DIR)
+sqllogic: build ## compare with a plain SQLite: the sqllogictest files in TRIVET_SQLLOGIC if it is set, and 100 made-up databases
+	TRIVET_BINARY=$(CURDIR)/bin/trivet TRIVET_SQL_RANDOM=$${TRIVET_SQL_RANDOM:-100} $(GO) test -count=1 -timeout 120m -v -run '^(TestSQLLogic|TestRandomSQL)$$' ./test
 
 fuzz: ## run each fuzzer for FUZZTIME
 	@for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \

@@ -2,8 +2,10 @@ package test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -14,7 +16,8 @@ import (
 // sqlAnswer is what POST /api/v1/sql says.
 type sqlAnswer struct {
 	Results []struct {
-		Rows [][]any `json:"rows"`
+		Rows         [][]any `json:"rows"`
+		RowsAffected int     `json:"rows_affected"`
 	} `json:"results"`
 	Error *struct {
 		State   string `json:"sqlstate"`
@@ -25,18 +28,27 @@ type sqlAnswer struct {
 // sql runs statements on a node as one transaction, and returns their answer, or
 // an error when none came.
 func (n *node) sql(statements ...string) (sqlAnswer, error) {
-	var answer sqlAnswer
-	type statement struct {
+	request := sqlRequest{Transaction: true}
+	for _, s := range statements {
+		request.Statements = append(request.Statements, sqlStatement{s})
+	}
+	return n.post(request)
+}
+
+type (
+	sqlRequest struct {
+		Database    string         `json:"database"`
+		Consistency string         `json:"consistency,omitempty"`
+		Transaction bool           `json:"transaction"`
+		Statements  []sqlStatement `json:"statements"`
+	}
+	sqlStatement struct {
 		SQL string `json:"sql"`
 	}
-	body := struct {
-		Database    string      `json:"database"`
-		Transaction bool        `json:"transaction"`
-		Statements  []statement `json:"statements"`
-	}{Database: "shop", Transaction: true}
-	for _, s := range statements {
-		body.Statements = append(body.Statements, statement{s})
-	}
+)
+
+func (n *node) post(body sqlRequest) (answer sqlAnswer, err error) {
+	body.Database = "shop"
 	raw, err := json.Marshal(body)
 	if err != nil {
 		return answer, err
@@ -47,6 +59,9 @@ func (n *node) sql(statements ...string) (sqlAnswer, error) {
 	}
 	request.SetBasicAuth("admin@"+domain, password)
 	client := http.Client{Timeout: patience}
+	if n.netns != "" {
+		client.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) { return dial(n.at("http"), patience) }}
+	}
 	response, err := client.Do(request)
 	if err != nil {
 		return answer, err
@@ -73,12 +88,7 @@ func (n *node) mustSQL(statements ...string) [][]any {
 // transaction is half there.
 func TestSQLThroughTheDeathOfTheLeader(t *testing.T) {
 	c := newCluster(t, 3)
-	for { // until the nodes have agreed that all of them know databases
-		if _, err := c.nodes[0].try("", "database", "create", "shop"); err == nil {
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	c.createDatabase("shop")
 	c.nodes[0].mustSQL("CREATE TABLE entry (id INTEGER, word BLOB)", "CREATE TABLE counter (n INTEGER)", "INSERT INTO counter VALUES (0)")
 	var mu sync.Mutex
 	sent, acknowledged := map[int]bool{}, map[int]bool{}

@@ -274,8 +274,12 @@ func contentOf(c *sqlite.Conn) (lines []string, err error) {
 		if err != nil {
 			return nil, err
 		}
+		from := len(lines)
 		for _, r := range rows {
 			lines = append(lines, row[1]+" "+strings.Join(r, "|"))
+		}
+		if strings.HasPrefix(row[1], "sqlite_stat") { // ANALYZE goes through the tables as a hash table has them
+			slices.Sort(lines[from:])
 		}
 	}
 	return lines, nil
