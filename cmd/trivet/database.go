@@ -98,7 +98,7 @@ func (c *cli) databaseCommand() *cobra.Command {
 	token.AddCommand(c.tokenAddCommand(), command("list ADDRESS", "List the tokens of an account", 1, 1, c.tokenList),
 		command("remove ADDRESS NAME", "Make a token good for nothing", 2, 2, c.tokenRemove))
 	database.AddCommand(c.databaseCreateCommand(), c.databaseListCommand(), c.databaseDropCommand(), c.databaseRestoreCommand(),
-		c.databaseGrantCommand(), c.databaseQuotaCommand(), token)
+		c.databaseGrantCommand(), c.databaseQuotaCommand(), c.databaseImportCommand(), c.databaseExportCommand(), token)
 	return database
 }
 
