@@ -66,7 +66,7 @@ func applyRemoveDomain(t *tx, b named) (any, error) {
 	if err := t.dropSpamPolicy(b.Name); err != nil {
 		return nil, err
 	}
-	for _, table := range [...]string{"dkim_key", "domain_policy"} {
+	for _, table := range [...]string{"dkim_key", "domain_policy", "domain_administrator"} {
 		if _, err := t.mail.exec("DELETE FROM "+table+" WHERE domain_id = ?", id); err != nil {
 			return nil, err
 		}
@@ -181,7 +181,7 @@ func applyRemoveAccount(t *tx, b named) (any, error) {
 		return nil, err
 	}
 	for _, table := range [...]string{"annotation", "subscription", "credential", "cram_secret", "app_password",
-		"forward", "vacation", "vacation_answer", "submission_count", "submission_limit", "good_login", "database_grant", "token", "outbox", "mail_filter", "preference", "saved_query"} {
+		"forward", "vacation", "vacation_answer", "submission_count", "submission_limit", "good_login", "database_grant", "token", "outbox", "mail_filter", "preference", "saved_query", "domain_administrator"} {
 		if _, err := t.mail.exec("DELETE FROM "+table+" WHERE account_id = ?", id); err != nil {
 			return nil, err
 		}

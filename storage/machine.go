@@ -540,11 +540,12 @@ var appliers = map[kind]applier{
 	kindAudit:            apply(applyAudit),
 	kindRaiseLevel:       apply(applyRaiseLevel),
 
-	kindCreateWebSession: apply(applyCreateWebSession),
-	kindTouchWebSession:  apply(applyTouchWebSession),
-	kindEndWebSessions:   apply(applyEndWebSessions),
-	kindSaveQuery:        apply(applySaveQuery),
-	kindRemoveSavedQuery: apply(applyRemoveSavedQuery),
+	kindCreateWebSession:       apply(applyCreateWebSession),
+	kindTouchWebSession:        apply(applyTouchWebSession),
+	kindEndWebSessions:         apply(applyEndWebSessions),
+	kindSetDomainAdministrator: apply(applySetDomainAdministrator),
+	kindSaveQuery:              apply(applySaveQuery),
+	kindRemoveSavedQuery:       apply(applyRemoveSavedQuery),
 
 	kindPutCertificateFile:     apply(applyPutCertificateFile),
 	kindDeleteCertificateFiles: apply(applyDeleteCertificateFiles),

@@ -65,7 +65,7 @@ func (s sight) Title() string { return s.T(s.View.Title) }
 func (s sight) Nav() []NavItem {
 	var items []NavItem
 	for _, item := range *s.shell.nav.Load() {
-		if s.May(item.Role) {
+		if item.leads(s.Visit) {
 			items = append(items, item)
 		}
 	}
@@ -112,6 +112,15 @@ var texts = map[int]string{
 	http.StatusNotFound: "problem.not-found", http.StatusForbidden: "problem.forbidden", http.StatusUnauthorized: "problem.logged-out",
 	http.StatusServiceUnavailable: "problem.unavailable", http.StatusRequestEntityTooLarge: "problem.too-large",
 	http.StatusInternalServerError: "problem.internal",
+}
+
+// StatusOf is the status of a page that shows an error beside what it is about.
+func StatusOf(err error) int {
+	var typed *storage.Error
+	if errors.As(err, &typed) && statuses[typed.Kind] != 0 {
+		return statuses[typed.Kind]
+	}
+	return http.StatusInternalServerError
 }
 
 // fail shows why there is no page. What is not the visitor's doing is logged, and not shown.

@@ -118,7 +118,12 @@ type NavItem struct {
 	Path  string
 	Label string // a key of the catalogue
 	Role  Role
+	// Unless leaves it out for some who have the role; nil: for nobody. It is called for each page.
+	Unless func(v *Visit) bool
 }
+
+// leads reports whether it leads somebody anywhere.
+func (i NavItem) leads(v *Visit) bool { return v.May(i.Role) && (i.Unless == nil || !i.Unless(v)) }
 
 // newShell makes the shell with the pages it has by itself. Nobody can log in
 // before SetAuth.
@@ -229,7 +234,7 @@ func (s *Shell) home(w http.ResponseWriter, r *http.Request, v *Visit) error {
 	if v.LoggedIn() {
 		target = "/account"
 		for _, item := range *s.nav.Load() {
-			if v.May(item.Role) {
+			if item.leads(v) {
 				target = item.Path
 				break
 			}

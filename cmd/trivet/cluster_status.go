@@ -63,7 +63,11 @@ func (n *node) status(ctx context.Context, _ nothing) (clusterStatus, error) {
 	defer cancel()
 	members, err := n.raft.Members(ctx)
 	for _, m := range members {
-		status.Nodes = append(status.Nodes, newNodeStatus(m))
+		shown := newNodeStatus(m)
+		if m.ID == s.ID { // a node does not announce itself to itself
+			shown.Version, shown.Level = release, storage.Level
+		}
+		status.Nodes = append(status.Nodes, shown)
 	}
 	if err != nil || len(members) == 0 {
 		status.Nodes = []nodeStatus{{ID: s.ID, Role: s.Role, Ready: status.Ready, Problem: status.Problem, AppliedIndex: s.Applied,

@@ -82,7 +82,7 @@ func (e *controlError) error() error {
 // controlHandler serves the operations.
 //
 // done is told of each with what it was about.
-func controlHandler(operations map[string]operation, done func(operation, subject string, err error)) http.Handler {
+func controlHandler(operations map[string]operation, done func(by, operation, subject string, err error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := strings.TrimPrefix(r.URL.Path, "/")
 		do, known := operations[name]
@@ -95,7 +95,7 @@ func controlHandler(operations map[string]operation, done func(operation, subjec
 		var result any
 		if err == nil {
 			result, err = do(r.Context(), body) // ends when the command goes away
-			done(name, subjectOf(body), err)
+			done(operatorName, name, subjectOf(body), err)
 		}
 		answerControl(w, result, err)
 	})

@@ -21,7 +21,7 @@ func startControl(t *testing.T, dir dataDir, operations map[string]operation) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: controlHandler(operations, func(string, string, error) {})}
+	server := &http.Server{Handler: controlHandler(operations, func(string, string, string, error) {})}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {

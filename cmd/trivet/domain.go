@@ -14,7 +14,7 @@ func (c *cli) domainCommand() *cobra.Command {
 	domain.AddCommand(
 		command("add DOMAIN", "Host a domain; its postmaster@ and abuse@ go to the first administrator", 1, 1, c.domainAdd),
 		command("list", "List the hosted domains", 0, 0, c.domainList),
-		c.domainSetCommand(),
+		c.domainSetCommand(), c.domainAdministratorCommand(),
 		command("remove DOMAIN", "Stop hosting a domain that has no accounts and aliases left", 1, 1, c.domainRemove),
 		c.domainDNSCommand(),
 		c.domainCheckCommand(),

@@ -61,9 +61,12 @@ var readOperations = []string{"status", "trace", "verify", "doctor"}
 // readEndings are how the names of others that only tell end.
 var readEndings = []string{".list", ".show", ".dns", ".check", ".salt", ".waiting", ".get", ".status"}
 
-// noteChange remembers what an operator did over the control socket. What was
+// operatorName is who acts over the control socket.
+const operatorName = "operator"
+
+// noteChange remembers what somebody changed, over the control socket or the web. What was
 // sent with it is not kept: there are secrets in it.
-func (n *node) noteChange(operation, subject string, err error) {
+func (n *node) noteChange(by, operation, subject string, err error) {
 	for _, name := range readOperations {
 		if operation == name {
 			return
@@ -78,7 +81,7 @@ func (n *node) noteChange(operation, subject string, err error) {
 	if err != nil {
 		outcome = storage.KindOf(err).String()
 	}
-	entry := storage.JournalEntry{Kind: storage.JournalChange, Node: string(n.settings.Node), Address: "operator", Service: operation, Outcome: outcome, Text: subject}
+	entry := storage.JournalEntry{Kind: storage.JournalChange, Node: string(n.settings.Node), Address: by, Service: operation, Outcome: outcome, Text: subject}
 	if strings.Contains(subject, "@") { // whom it concerns may know
 		if a, err := n.store.AccountByAddress(context.Background(), subject); err == nil {
 			entry.Account = a.ID

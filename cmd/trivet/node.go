@@ -51,6 +51,7 @@ type node struct {
 	loginKey      []byte
 	metrics       *metrics
 	disk          *diskSpace
+	activity      activity
 	resolver      *dns.Resolver
 	senders       *senderCounter
 	spamSenders   *spamSenders
@@ -241,6 +242,7 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 	run.start(late)
 	run.wait.Go(func() { n.keepHouse(background) })
 	run.wait.Go(func() { n.keepJournal(background) })
+	run.wait.Go(func() { n.watchActivity(background) })
 	run.wait.Go(func() { n.reportSenders(background) })
 	run.wait.Go(func() { n.learnSpam(background) })
 	run.wait.Go(func() { n.spamSenders.keep(background) })
@@ -294,7 +296,7 @@ func (n *node) earlyServices(open listeners) ([]service, error) {
 		return nil, err
 	}
 	n.shell = webServer.Shell()
-	if err := n.mountConsole(); err != nil {
+	if err := errors.Join(n.mountConsole(), n.mountAdministration()); err != nil {
 		control.Close()
 		return nil, err
 	}

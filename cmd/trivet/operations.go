@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"trivet/storage"
+	"trivet/web/admin"
 )
 
 // What the commands send.
@@ -58,9 +59,13 @@ func (n *node) operations() map[string]operation {
 		"certificate.show":    operationOf(n.shownCertificate),
 		"certificate.waiting": operationOf(func(context.Context, nothing) ([]challengeRecord, error) { return n.acme.waiting(), nil }),
 
-		"domain.add":       operationOf(n.addDomain),
-		"domain.list":      operationOf(func(ctx context.Context, _ nothing) ([]storage.Domain, error) { return n.store.Domains(ctx) }),
-		"domain.set":       operationOf(n.setDomain),
+		"domain.add":           operationOf(n.addDomain),
+		"domain.list":          operationOf(func(ctx context.Context, _ nothing) ([]storage.Domain, error) { return n.store.Domains(ctx) }),
+		"domain.set":           operationOf(n.setDomain),
+		"domain.administrator": operationOf(n.setAdministrator),
+		"activity.list": operationOf(func(context.Context, nothing) ([]admin.Sample, error) {
+			return n.activity.list(n.metrics.counters(n.now())), nil
+		}),
 		"domain.remove":    operationOf(removing(n.store.RemoveDomain)),
 		"domain.dns":       operationOf(n.domainRecords),
 		"domain.check":     operationOf(n.domainCheck),
