@@ -291,11 +291,13 @@ func (n *node) drained() {
 // sink is a mail server of another system, in this process.
 type sink struct {
 	world *world
-	// behave may answer a line in place of the sink; "" lets the sink do it, "drop" closes
+	// behave may answer a line in place of the sink, "." is the end of a message; "" lets the sink do it, "drop" closes
 	// the connection, "hang" says nothing until the test ends, "slow:TEXT" says TEXT an octet a second.
 	behave func(line string) string
 	// took is called with each message before it is answered.
 	took func(m sunk)
+	// sips: it reads an octet a second.
+	sips bool
 	// began is called with the envelope when DATA was said, before that is answered.
 	began func(m sunk)
 
@@ -350,11 +352,35 @@ func (s *sink) count(delta int) {
 	s.most = max(s.most, s.open)
 }
 
+// drawl says a line, an octet a second.
+func (s *sink) drawl(conn net.Conn, text string) bool {
+	for _, c := range []byte(text + "\r\n") {
+		select {
+		case <-s.ended:
+			return false
+		case <-time.After(time.Second):
+		}
+		conn.Write([]byte{c})
+	}
+	return true
+}
+
+// sipping reads an octet a second.
+type sipping struct{ net.Conn }
+
+func (s sipping) Read(p []byte) (int, error) {
+	time.Sleep(time.Second)
+	return s.Conn.Read(p[:1])
+}
+
 func (s *sink) serve(conn net.Conn) {
 	s.count(+1)
 	defer s.count(-1)
 	defer conn.Close()
 	in := bufio.NewReader(conn)
+	if s.sips {
+		in = bufio.NewReaderSize(sipping{conn}, 16)
+	}
 	var m sunk
 	for line := "CONNECT"; ; {
 		reply := ""
@@ -369,13 +395,8 @@ func (s *sink) serve(conn net.Conn) {
 			<-s.ended
 			return
 		case strings.HasPrefix(reply, "slow:"):
-			for _, c := range []byte(reply[5:] + "\r\n") {
-				select {
-				case <-s.ended:
-					return
-				case <-time.After(time.Second):
-				}
-				conn.Write([]byte{c})
+			if !s.drawl(conn, reply[5:]) {
+				return
 			}
 			reply = "-"
 		case reply != "":
@@ -406,6 +427,13 @@ func (s *sink) serve(conn net.Conn) {
 				text.WriteString(strings.TrimPrefix(l, "."))
 			}
 			m.data = text.String()
+			last := ""
+			if s.behave != nil {
+				last = s.behave(".")
+			}
+			if last == "drop" {
+				return
+			}
 			s.mu.Lock()
 			s.messages = append(s.messages, m)
 			s.mu.Unlock()
@@ -413,6 +441,12 @@ func (s *sink) serve(conn net.Conn) {
 				s.took(m)
 			}
 			reply = "250 2.0.0 Ok"
+			if slow, ok := strings.CutPrefix(last, "slow:"); ok {
+				if !s.drawl(conn, slow) {
+					return
+				}
+				reply = "-"
+			}
 		case verb == "QUIT":
 			io.WriteString(conn, "221 bye\r\n")
 			return
