@@ -167,7 +167,7 @@ func (t *tx) revokeAll(tokens []int64, next int64) (count int, err error) {
 // revoke gives the recipients of one lease back.
 func (t *tx) revoke(token, next int64) (int, error) {
 	var all []lost
-	err := t.mail.rows("SELECT id, queue_id, address, domain, node FROM queue_recipient WHERE lease = ? ORDER BY id", func(st *sqlite.Stmt) bool {
+	err := t.mail.rows("SELECT id, queue_id, address, domain, node FROM queue_recipient WHERE lease = ? AND lease <> 0 ORDER BY id", func(st *sqlite.Stmt) bool {
 		all = append(all, lost{st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnText(2), st.ColumnText(3), st.ColumnText(4)})
 		return true
 	}, token)

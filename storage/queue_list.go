@@ -83,11 +83,12 @@ func scanQueueMessage(st *sqlite.Stmt, col int) QueueMessage {
 }
 
 // LeasedRecipients returns what a lease holds of a destination, in the order of
-// their messages.
+// their messages. (That a token is not 0 is said in words, here and elsewhere, because
+// the index on leases, which leaves 0 out, is used only then.)
 func (s *Store) LeasedRecipients(ctx context.Context, token uint64, domain string) ([]QueueRecipient, error) {
 	var found []QueueRecipient
 	err := s.with(ctx, func(c *conn) error {
-		return c.rows("SELECT "+recipientColumns+" FROM queue_recipient r WHERE r.lease = ? AND r.domain = ? ORDER BY r.queue_id, r.id",
+		return c.rows("SELECT "+recipientColumns+" FROM queue_recipient r WHERE r.lease = ? AND r.lease <> 0 AND r.domain = ? ORDER BY r.queue_id, r.id",
 			func(st *sqlite.Stmt) bool {
 				found = append(found, scanRecipient(st))
 				return true

@@ -103,7 +103,7 @@ func (r *recording) close(recipient, queue int64, doubtful bool) error {
 // finish settles leases, destinations and messages.
 func (r *recording) finish() error {
 	for _, token := range r.tokens {
-		_, err := r.mail.exec("DELETE FROM queue_lease WHERE token = ?1 AND NOT EXISTS (SELECT 1 FROM queue_recipient WHERE lease = ?1)", token)
+		_, err := r.mail.exec("DELETE FROM queue_lease WHERE token = ?1 AND NOT EXISTS (SELECT 1 FROM queue_recipient WHERE lease = ?1 AND lease <> 0)", token)
 		if err != nil {
 			return err
 		}
