@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
@@ -67,8 +68,8 @@ func (e *Exchange) scramChallenge(first string, binding scram.ChannelBinding) ([
 	attempt := &scramAttempt{first: first, nonce: base64.StdEncoding.EncodeToString(random[:]), binding: binding}
 	var lookup error
 	conversation, challenge, err := attempt.begin(func(user string) (storage.Verifier, error) {
-		if user == "" {
-			user = e.channel.User
+		if e.channel.User != "" {
+			user = e.channel.User // PostgreSQL's drivers write nothing here, or *
 		}
 		attempt.cred, lookup = e.auth.lookup(e.ctx, user)
 		return attempt.cred.verifier, lookup
@@ -78,9 +79,7 @@ func (e *Exchange) scramChallenge(first string, binding scram.ChannelBinding) ([
 		return nil, nil, lookup
 	case err != nil:
 		return nil, nil, ErrMalformed
-	case conversation.Username() != "" && !actsAsSelf(conversation.AuthzID(), conversation.Username()):
-		return nil, nil, ErrCredentials
-	case conversation.Username() == "" && !actsAsSelf(conversation.AuthzID(), e.channel.User):
+	case !actsAsSelf(conversation.AuthzID(), cmp.Or(e.channel.User, conversation.Username())):
 		return nil, nil, ErrCredentials
 	}
 	return []byte(challenge), attempt.final, nil

@@ -64,6 +64,10 @@ func (t *translation) step() {
 		t.at++
 	case up == "ARRAY" && t.peek(1) == "[":
 		t.list("json_array(")
+	case tok.text == "[" && t.peek(-1) == ")": // an element of (current_schemas(true)): only of use for temporary tables
+		for t.at < len(t.in) && t.peek(-1) != "]" {
+			t.at++
+		}
 	case up == "LATERAL", up == "ONLY" && t.peek(-1) == "FROM":
 		t.at++
 	case up == "PG_PARTITION_ANCESTORS" && t.peek(1) == "(": // there are no partitions

@@ -60,6 +60,10 @@ func (n *session) classify(s *statement) {
 		s.sql = adapt(s.sql)
 		return
 	}
+	if query, ok := expanded(tokens); ok {
+		s.catalog = query
+		return
+	}
 	s.catalog = n.translate(tokens)
 }
 
