@@ -18,7 +18,7 @@ const (
 	// MaxLoaded is how many models are held in memory, of 1 MiB each; those not asked for the longest go.
 	MaxLoaded = 64
 	// MaxShared and MaxPersonal bound the points of what everybody, and of what the account taught.
-	MaxShared   = 2 // which alone puts nothing aside: what one finds unwanted another may want
+	MaxShared   = 1.5 // which alone puts nothing aside: what one finds unwanted another may want
 	MaxPersonal = 8
 	// MatureLessons is how many wanted and how many unwanted messages an account has taught before mail is refused
 	// for its content.

@@ -44,7 +44,7 @@ type TrialResult struct {
 	BogofilterFeedback *Measured         `json:"bogofilter_immediate_feedback,omitempty"`
 	BogofilterSplit    *Measured         `json:"bogofilter_split_30_70,omitempty"`
 	Calibrated         []CalibrationStep `json:"calibration"`
-	PerSecond          float64           `json:"messages_per_second"` // features, verdict and learning, on one core
+	PerSecond          float64           `json:"messages_per_second"` // features, verdict and learning, a second of processor time
 	Judging            float64           `json:"verdicts_per_second"` // features and verdict
 	Features           float64           `json:"features_per_message"`
 	ModelSize          int               `json:"model_octets"`
@@ -149,9 +149,9 @@ func Evaluate(ctx context.Context, t Trial) (TrialResult, error) {
 			random.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		}
 		taught := t.taught(order, random)
-		began := time.Now()
+		began := cpuTime()
 		feedback := immediate(order, taught, calibration)
-		learning += time.Since(began)
+		learning += cpuTime() - began
 		out.Feedback.add(feedback, t.Seeds)
 		split, took := splitTrial(order, taught)
 		judging += took
@@ -178,9 +178,9 @@ func (t Trial) look(samples []Sample) (all []labelled, took time.Duration, err e
 		if err != nil {
 			return nil, took, fmt.Errorf("read labelled mail: %w", err)
 		}
-		began := time.Now()
+		began := cpuTime()
 		features, err := FeaturesOf(Key{}, raw)
-		took += time.Since(began)
+		took += cpuTime() - began
 		if err != nil {
 			return nil, took, err
 		}
@@ -246,11 +246,11 @@ func splitTrial(order []labelled, taught []bool) ([]outcome, time.Duration) {
 		m.learn(l.features, taught[i], seeded(l.features))
 	}
 	out := make([]outcome, 0, len(order)-first)
-	began := time.Now()
+	began := cpuTime()
 	for _, l := range order[first:] {
 		out = append(out, outcome{m.score(l.features).total, l.unwanted})
 	}
-	return out, time.Since(began)
+	return out, cpuTime() - began
 }
 
 // add adds the measures of outcomes, as one of so many.

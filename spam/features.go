@@ -15,8 +15,8 @@ import (
 // of a verdict does not grow with the message.
 const (
 	maxHeader  = 16 << 10 // octets of the header
-	maxRaw     = 3 << 10  // octets of the header, and of the body, as they were sent, for 4-grams
-	maxReadOut = 6 << 10  // octets of readable text, of all parts together
+	maxRaw     = 2 << 10  // octets of the header, and of the body, as they were sent, for 4-grams
+	maxReadOut = 4 << 10  // octets of readable text, of all parts together
 	maxEncoded = 64 << 10 // octets read of one part to get at its text
 	maxParts   = 24       // parts that are looked at
 	maxTokens  = 40       // tokens of one header field

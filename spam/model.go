@@ -7,13 +7,14 @@ import (
 
 // Constants of learning. They were chosen by measurement: see DESIGN.md.
 const (
-	learnRate   = 0.01  // of the first message that has a feature; falls with count^-1/4
-	learnMargin = 0.02  // messages whose label is more certain than this are not learned from
-	bayesWeight = 0.4   // of the naive Bayes part, in points for each standard deviation
-	bayesClear  = 0.4   // tokens whose probability is nearer to 1/2 than this say nothing
-	bayesStrong = 0.018 // Robinson's s: what one sight of a token weighs against the prior
-	bayesPrior  = 0.52  // Robinson's x: the probability of a token never seen
-	shyness     = 15    // messages of the rarer label until a model speaks with half its voice
+	learnRate   = 0.02 // of the first message that has a feature; falls with count^-1/4
+	learnStep   = 6    // points that one message moves its own score at most: its label may be wrong
+	learnMargin = 0.02 // messages whose label is more certain than this are not learned from
+	bayesWeight = 0.4  // of the naive Bayes part, in points for each standard deviation
+	bayesClear  = 0.4  // tokens whose probability is nearer to 1/2 than this say nothing
+	bayesStrong = 0.1  // Robinson's s: what one sight of a token weighs against the prior
+	bayesPrior  = 0.52 // Robinson's x: the probability of a token never seen
+	shyness     = 15   // messages of the rarer label until a model speaks with half its voice
 	weightUnit  = 1 << 14
 	slotSize    = 4 // octets of a slot where it is kept
 )
@@ -162,7 +163,16 @@ func (m *Model) learn(features Features, unwanted bool, chance *rand.Rand) {
 	}
 	miss := y - Probability(said.regression)
 	if math.Abs(miss) > learnMargin {
-		step := learnRate * miss * weightUnit
+		whole := 0.0
+		for _, f := range features {
+			s := &m.slots[f]
+			whole += slowed(sights[s.ham] + sights[s.spam])
+		}
+		step := learnRate * miss
+		if math.Abs(step)*whole > learnStep {
+			step = math.Copysign(learnStep/whole, miss)
+		}
+		step *= weightUnit
 		for _, f := range features {
 			s := &m.slots[f]
 			change := step * slowed(sights[s.ham]+sights[s.spam])

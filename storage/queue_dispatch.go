@@ -253,9 +253,6 @@ func applyDispatch(t *tx, b dispatch) (any, error) {
 	if err := t.startTrail(trail, b, delivered); err != nil {
 		return nil, err
 	}
-	if err := t.learnWrittenTo(b, delivered); err != nil {
-		return nil, err
-	}
 	return out, t.settleReports(b.Reports)
 }
 

@@ -166,31 +166,6 @@ func (t *tx) learnFlags(m Mailbox, b storeFlags, since int64) error {
 	return t.lessons(m.AccountID, messages, unwanted, source)
 }
 
-// maxWrittenTo is how many recipients a message may have for them to be known to its sender.
-const maxWrittenTo = 20
-
-// learnWrittenTo remembers whom a user writes to: those do not send unwanted mail.
-func (t *tx) learnWrittenTo(b dispatch, delivered []string) error {
-	if t.level < 3 || b.Submission == nil {
-		return nil
-	}
-	addresses := slices.Clone(delivered)
-	if b.Outbound != nil {
-		for _, r := range b.Outbound.Recipients {
-			addresses = append(addresses, r.Address)
-		}
-	}
-	if len(addresses) > maxWrittenTo {
-		return nil
-	}
-	for _, address := range addresses {
-		if err := t.rememberSender(KnownSender{Account: b.Submission.Account, Address: asciiLower(address), How: SenderWritten}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // AddLessons queues messages to be learned, in as many commands as it takes. Those of accounts that are gone, or that
 // have [MaxWaitingLessons] waiting, are left out.
 func (s *Store) AddLessons(ctx context.Context, lessons []SpamLesson) error {

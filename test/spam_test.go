@@ -116,7 +116,7 @@ func TestFilterLearns(t *testing.T) {
 			t.Errorf("node %d: ann has %d messages in INBOX", i, len(in))
 		}
 		if in := n.inboxOf(bob); len(in) != len(c.nodes) {
-			t.Errorf("node %d: bob has %d messages in INBOX", i, len(in))
+			t.Errorf("node %d: bob has %d messages in INBOX; %s", i, len(in), n.command("", "trace", bob))
 		}
 	}
 	c.agree()

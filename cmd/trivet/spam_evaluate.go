@@ -47,6 +47,6 @@ func trialText(w io.Writer, r spam.TrialResult) {
 	for _, s := range r.Calibrated {
 		fmt.Fprintf(w, "%g to %g\t%d\t%.4f\t%.4f\n", s.From, s.To, s.Messages, s.Said, s.Were)
 	}
-	fmt.Fprintf(w, "%.0f messages a second judged and learned, %.0f judged, on one core; %.0f features a message, a model of %d KiB\n",
+	fmt.Fprintf(w, "%.0f messages judged and learned in a second of processor time, %.0f judged; %.0f features a message, a model of %d KiB\n",
 		r.PerSecond, r.Judging, r.Features, r.ModelSize>>10)
 }
