@@ -48,6 +48,7 @@ type Machine struct {
 	directory   atomic.Uint64 // grows with every change of domains, accounts and aliases
 	bans        atomic.Uint64 // grows with every change of bans
 	spam        atomic.Uint64 // grows with every change of what is to be done about unwanted mail
+	choices     atomic.Uint64 // grows with every change of settings, domains and what accounts chose
 	catalogue   atomic.Uint64 // grows with every change of those, of databases and of grants
 	written     atomic.Int64  // octets since the last checkpoint, roughly
 	checkpoint  chan struct{} // wakes the checkpointer
@@ -144,6 +145,9 @@ func (m *Machine) applyBatch(entries []Entry) ([][]byte, error) {
 	if b.spam {
 		m.spam.Add(1)
 	}
+	if b.choices {
+		m.choices.Add(1)
+	}
 	if b.catalogue {
 		m.catalogue.Add(1)
 	}
@@ -179,6 +183,7 @@ type batch struct {
 	directory  bool // domains, accounts or aliases changed
 	bans       bool // bans changed
 	spam       bool // what is to be done about unwanted mail changed
+	choices    bool // settings, domains or what accounts chose changed
 	queue      bool // there may be something to send
 	retry      bool // an operator changed the queue
 	catalogue  bool // or databases or grants
@@ -276,6 +281,7 @@ func (b *batch) keep(e Entry, c command, t *tx, value any) ([]byte, error) {
 	b.directory = b.directory || c.kind.ofDirectory()
 	b.bans = b.bans || c.kind >= kindAddBan && c.kind <= kindPruneBans
 	b.spam = b.spam || c.kind >= kindSetSpamPolicy && c.kind <= lastSpamKind || c.kind.ofDirectory()
+	b.choices = b.choices || c.kind == kindSetSpamChoice || c.kind == kindSetSetting || c.kind.ofDirectory()
 	b.catalogue = b.catalogue || c.kind.ofCatalogue()
 	b.kept, b.level = e.Index, t.level
 	b.rosters = append(b.rosters, t.rosters...)

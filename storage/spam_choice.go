@@ -85,6 +85,10 @@ func readChoice(st *sqlite.Stmt) SpamChoice {
 	return SpamChoice{st.ColumnInt64(0), st.ColumnText(1), ChallengeMode(st.ColumnInt(2)), st.ColumnBool(3), st.ColumnInt64(4)}
 }
 
+// ChoiceGeneration grows whenever a setting, a domain or the choice of an account may have changed: what was read of them
+// before may be kept in memory while it stays.
+func (s *Store) ChoiceGeneration() uint64 { return s.machine.choices.Load() }
+
 // SpamChoices lists the accounts that chose something, by address.
 func (s *Store) SpamChoices(ctx context.Context) ([]SpamChoice, error) {
 	found := []SpamChoice{}

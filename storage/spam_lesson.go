@@ -325,6 +325,9 @@ func (t *tx) learned(l LearnedItem) error {
 			return err
 		}
 	}
+	if err := t.learnReputation(l); err != nil {
+		return err
+	}
 	_, err = t.mail.exec("INSERT OR REPLACE INTO spam_learned (account_id, hash, unwanted, shared, n) VALUES (?, ?, ?, ?, ?)",
 		l.Account, l.Hash, l.Unwanted, l.Shared, t.newID())
 	if err != nil {

@@ -227,6 +227,7 @@ func (m *Machine) Restore(r io.Reader) error {
 	m.directory.Add(1)
 	m.bans.Add(1)
 	m.spam.Add(1)
+	m.choices.Add(1)
 	m.catalogue.Add(1)
 	m.replaced()
 	m.feed.publishAll()

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"trivet/auth"
@@ -33,21 +32,27 @@ const (
 
 // spamSenders is what judges mail by who brings it.
 type spamSenders struct {
-	node         *node
-	ledger       *senders.Ledger
-	guard        *senders.Guard
-	acquaintance *senders.Acquaintance
+	*storage.Store // for package sender, with choices from memory
+	node           *node
+	ledger         *senders.Ledger
+	guard          *senders.Guard
+	acquaintance   *senders.Acquaintance
+	known          atomic.Pointer[spamKnown]
+}
 
-	mu       sync.Mutex
-	raw      []byte // of settings; nil: not read yet
-	settings senders.Settings
+// spamKnown is what every message asks for, in memory while it stays as it is.
+type spamKnown struct {
+	generation uint64
+	settings   senders.Settings
+	domains    []string                     // hosted here
+	choices    map[int64]storage.SpamChoice // of those accounts that chose something
 }
 
 func newSpamSenders(n *node) *spamSenders {
-	s := &spamSenders{node: n, ledger: &senders.Ledger{}}
+	s := &spamSenders{Store: n.store, node: n, ledger: &senders.Ledger{}}
 	host := senders.Host{Settings: s.read, Names: s.names, Domains: s.domains}
-	s.guard = &senders.Guard{Host: host, Store: n.store, Resolver: n.resolver, Ledger: s.ledger, Rates: &senders.Rates{}}
-	s.acquaintance = &senders.Acquaintance{Host: host, Store: n.store, Ledger: s.ledger}
+	s.guard = &senders.Guard{Host: host, Store: s, Resolver: n.resolver, Ledger: s.ledger, Rates: &senders.Rates{}}
+	s.acquaintance = &senders.Acquaintance{Host: host, Store: s, Ledger: s.ledger}
 	return s
 }
 
@@ -56,26 +61,55 @@ func (s *spamSenders) equip(f *spam.Filter) {
 	f.Checks = append(f.Checks, s, s.guard)
 	f.Personal = append(f.Personal, s.acquaintance)
 	f.Reviewers = append(f.Reviewers,
-		&senders.Greylist{Settings: s.read, Store: s.node.store, Ledger: s.ledger},
-		&senders.Challenge{Settings: s.read, Store: s.node.store, Keeper: s.node.store, Link: s.challengeLink, Monitor: bool(s.node.settings.Monitor)},
+		&senders.Greylist{Settings: s.read, Store: s, Ledger: s.ledger},
+		&senders.Challenge{Settings: s.read, Store: s, Keeper: s.node.store, Link: s.challengeLink, Monitor: bool(s.node.settings.Monitor)},
 		s.acquaintance, s.guard)
 }
 
-// read returns the settings, from memory while they stay as they are.
-func (s *spamSenders) read(ctx context.Context) (senders.Settings, error) {
-	raw, err := s.node.store.Setting(ctx, settingSpamSenders)
+// current returns what is known, read again when something may have changed.
+func (s *spamSenders) current(ctx context.Context) (*spamKnown, error) {
+	generation := s.ChoiceGeneration()
+	if known := s.known.Load(); known != nil && known.generation == generation {
+		return known, nil
+	}
+	known := &spamKnown{generation: generation, settings: senders.DefaultSettings(), choices: map[int64]storage.SpamChoice{}}
+	raw, err := s.Setting(ctx, settingSpamSenders)
 	if err != nil && storage.KindOf(err) != storage.KindNotFound {
-		return senders.DefaultSettings(), err
+		return known, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.raw == nil || !bytes.Equal(raw, s.raw) {
-		if s.settings, err = senders.ReadSettings(raw); err != nil {
-			return s.settings, err
-		}
-		s.raw = append([]byte{}, raw...)
+	if known.settings, err = senders.ReadSettings(raw); err != nil {
+		return known, err
 	}
-	return s.settings, nil
+	hosted, err := s.Domains(ctx)
+	if err != nil {
+		return known, err
+	}
+	for _, d := range hosted {
+		known.domains = append(known.domains, d.Name)
+	}
+	choices, err := s.SpamChoices(ctx)
+	if err != nil {
+		return known, err
+	}
+	for _, c := range choices {
+		known.choices[c.Account] = c
+	}
+	s.known.Store(known)
+	return known, nil
+}
+
+// read returns the settings.
+func (s *spamSenders) read(ctx context.Context) (senders.Settings, error) {
+	known, err := s.current(ctx)
+	return known.settings, err
+}
+
+// SpamChoiceOf is that of the store, from memory.
+func (s *spamSenders) SpamChoiceOf(ctx context.Context, account int64) (storage.SpamChoice, error) {
+	known, err := s.current(ctx)
+	choice := known.choices[account]
+	choice.Account = account
+	return choice, err
 }
 
 // Check implements [spam.Check]: it asks the scanners that are configured.
@@ -102,12 +136,8 @@ func (s *spamSenders) Check(ctx context.Context, m *spam.Message) ([]spam.Reason
 
 // domains are those hosted here.
 func (s *spamSenders) domains(ctx context.Context) ([]string, error) {
-	hosted, err := s.node.store.Domains(ctx)
-	var names []string
-	for _, d := range hosted {
-		names = append(names, d.Name)
-	}
-	return names, err
+	known, err := s.current(ctx)
+	return slices.Clone(known.domains), err
 }
 
 // names are those of the nodes, and the domains hosted here.
@@ -122,12 +152,12 @@ func (s *spamSenders) names(ctx context.Context) ([]string, error) {
 
 // links signs links with the key that the nodes share, which is made when it is needed for the first time.
 func (s *spamSenders) links(ctx context.Context) (pages.Links, error) {
-	key, err := s.node.store.Setting(ctx, settingLinkKey)
+	key, err := s.Setting(ctx, settingLinkKey)
 	if err != nil && storage.KindOf(err) == storage.KindNotFound {
-		if err := s.node.store.SetSetting(ctx, settingLinkKey, auth.NewSecret()); err != nil {
+		if err := s.SetSetting(ctx, settingLinkKey, auth.NewSecret()); err != nil {
 			return pages.Links{}, err
 		}
-		key, err = s.node.store.Setting(ctx, settingLinkKey)
+		key, err = s.Setting(ctx, settingLinkKey)
 	}
 	return pages.NewLinks(key), err
 }
@@ -173,9 +203,9 @@ func (s *spamSenders) keep(ctx context.Context) {
 			s.node.sendDigests(ctx, now)
 		}
 	}
-	last2, cancel := context.WithTimeout(context.WithoutCancel(ctx), rememberSendersEvery)
+	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), rememberSendersEvery)
 	defer cancel()
-	s.flush(last2)
+	s.flush(final)
 }
 
 // senderLevel is the feature level from which on senders are remembered.

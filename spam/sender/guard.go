@@ -219,20 +219,6 @@ func (g *Guard) Review(ctx context.Context, m *spam.Message, verdicts []spam.Ver
 	return err
 }
 
-// learnedWeight is how many messages a lesson of a person weighs.
-const learnedWeight = 5
-
-// Learned counts what somebody taught of a message: it weighs more than what the filter thought.
-func (g *Guard) Learned(m *spam.Message, unwanted bool) {
-	wantedBy, unwantedBy := int64(learnedWeight*storage.ReputationUnit), int64(0)
-	if unwanted {
-		wantedBy, unwantedBy = 0, wantedBy
-	}
-	for _, who := range named(m, linkHosts(threat.Links(m.Structure.Root, m.Raw)), !m.IP.IsValid()) {
-		g.Ledger.count(who.Kind, who.Name, wantedBy, unwantedBy)
-	}
-}
-
 // Acquaintance looks at whether a recipient knows the sender. It is a [spam.Personal] check.
 type Acquaintance struct {
 	Host   Host

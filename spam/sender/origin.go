@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"trivet/spam"
+	"trivet/storage"
 )
 
 // origin looks at who brought a message: reverse name, greeting, and what was proven of the sender. ours are the
@@ -121,7 +122,7 @@ func proven(m *spam.Message) []spam.Reason {
 	}
 	switch {
 	case m.DMARC == "pass":
-		add("dmarc.pass", -0.5, "it is from "+m.Domain)
+		add(storage.ReasonProven, -0.5, "the author's domain stands behind it: "+m.Organization) // storage reads the last word
 	case m.DMARC == "fail" && m.ARC != "pass":
 		add("dmarc.fail", 1.5, "the author's domain does not stand behind it")
 	}
