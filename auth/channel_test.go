@@ -236,16 +236,18 @@ func TestEndPointDigest(t *testing.T) {
 	}
 }
 
-// PostgreSQL's clients name the user before, and send an empty name in SCRAM.
+// PostgreSQL's clients name the user before, and send an empty name in SCRAM, or a star.
 func TestSCRAMUserNamedBefore(t *testing.T) {
 	a := NewAuthenticator(newDirectory(), Config{})
 	for user, want := range map[string]error{ann: nil, "eve@example.org": ErrCredentials} {
-		e, err := a.Start(t.Context(), MechanismSCRAM, Channel{Remote: at("192.0.2.1"), User: user})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := login(t, e, "", word, ""); !errors.Is(err, want) {
-			t.Errorf("%s: %v, want %v", user, err, want)
+		for _, name := range []string{"", "*"} {
+			e, err := a.Start(t.Context(), MechanismSCRAM, Channel{Remote: at("192.0.2.1"), User: user})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := login(t, e, name, word, ""); !errors.Is(err, want) {
+				t.Errorf("%s as %q: %v, want %v", user, name, err, want)
+			}
 		}
 	}
 }

@@ -30,6 +30,7 @@ func stream(ctx context.Context, w http.ResponseWriter, session storage.SQLSessi
 		return err
 	}
 	if end := sink.end(err); end != nil || err != nil {
+		_ = http.NewResponseController(w).Flush() // the error must arrive before the end; without a client it does not matter
 		panic(http.ErrAbortHandler) // so that a part is never taken for all
 	}
 	return nil
