@@ -31,7 +31,7 @@ func stream(ctx context.Context, w http.ResponseWriter, session storage.SQLSessi
 	}
 	if end := sink.end(err); end != nil || err != nil {
 		_ = http.NewResponseController(w).Flush() // the error must arrive before the end; without a client it does not matter
-		panic(http.ErrAbortHandler) // so that a part is never taken for all
+		panic(http.ErrAbortHandler)               // so that a part is never taken for all
 	}
 	return nil
 }
