@@ -10,9 +10,9 @@ import (
 	"trivet/storage"
 )
 
-// CONDSTORE and QRESYNC (RFC 7162). Storage keeps every message's modification sequence and every
-// expunged UID with one, for ever, so that a client is told exactly what it missed, however long it
-// was away; the sequence match data of SELECT, meant for servers that forget, only has to be in form.
+// CONDSTORE and QRESYNC (RFC 7162). Storage keeps every message's modification sequence, and the last
+// expunged UIDs with one, so that a client is told exactly what it missed. One that was away for longer
+// is told all UIDs that are gone; the sequence match data of SELECT, which would shorten that, only has to be in form.
 
 func (s *session) condstore() bool { return s.enabled&featureCondstore != 0 }
 
@@ -45,7 +45,7 @@ func (s *session) modSeq(n uint64) {
 }
 
 // vanished writes a VANISHED response, or nothing for no UIDs.
-func (s *session) vanished(uids []uint32, earlier bool) {
+func (s *session) vanished(uids []wire.Range, earlier bool) {
 	if len(uids) == 0 {
 		return
 	}
@@ -53,7 +53,7 @@ func (s *session) vanished(uids []uint32, earlier bool) {
 	if earlier {
 		s.w.Raw("(EARLIER) ")
 	}
-	s.w.Ranges(wire.Compact(uids))
+	s.w.Ranges(uids)
 	s.w.CRLF()
 }
 
@@ -133,7 +133,7 @@ func (s *session) resynchronise(k known) error {
 	if len(k.uids.Ranges) > 0 {
 		within = k.uids.Resolve(v.mailbox.UIDNext - 1)
 	}
-	s.vanished(v.expungedWithin(ch.Expunged, within), true)
+	s.vanished(v.vanishedWithin(&ch, within), true)
 	for i := range ch.Changed {
 		s.flagsResponse(&ch.Changed[i])
 	}
@@ -147,6 +147,33 @@ func (s *session) changesSince(v *view, modseq uint64) (storage.Changes, error) 
 	ctx, cancel := s.storage()
 	defer cancel()
 	return s.server.cfg.Store.Changes(ctx, v.mailbox.ID, modseq)
+}
+
+// vanishedWithin returns which UIDs in ranges are told to have vanished. Where it is forgotten who was expunged, those are all that
+// nothing has (RFC 7162 section 3.2.5.1).
+func (v *view) vanishedWithin(ch *storage.Changes, ranges []wire.Range) []wire.Range {
+	if ch.Forgotten {
+		return v.missingWithin(ranges)
+	}
+	return wire.Compact(v.expungedWithin(ch.Expunged, ranges))
+}
+
+// missingWithin returns the UIDs in ascending ranges, below the next one, that no message of the view has.
+func (v *view) missingWithin(ranges []wire.Range) (missing []wire.Range) {
+	for _, r := range ranges {
+		next, last := r.Lo, min(r.Hi, max(v.mailbox.UIDNext-1, v.lastUID()))
+		at, _ := slices.BinarySearch(v.uids, next)
+		for ; at < len(v.uids) && v.uids[at] <= last; at++ {
+			if v.uids[at] > next {
+				missing = append(missing, wire.Range{Lo: next, Hi: v.uids[at] - 1})
+			}
+			next = v.uids[at] + 1
+		}
+		if next <= last {
+			missing = append(missing, wire.Range{Lo: next, Hi: last})
+		}
+	}
+	return missing
 }
 
 // expungedWithin returns those of the expunged UIDs that are in ranges and that the client does not

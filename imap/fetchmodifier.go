@@ -64,7 +64,7 @@ func (s *session) modifiedNumbers(m fetchModifiers, set wire.Set, numbers []wire
 			return nil, err
 		}
 		if m.vanished {
-			s.vanished(s.view.expungedWithin(ch.Expunged, set.Resolve(s.view.mailbox.UIDNext-1)), true)
+			s.vanished(s.view.vanishedWithin(&ch, set.Resolve(s.view.mailbox.UIDNext-1)), true)
 		}
 		var changed []uint32
 		for _, c := range ch.Changed {

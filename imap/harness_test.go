@@ -41,7 +41,13 @@ type fixture struct {
 // newFixture starts a server on 127.0.0.1; change may alter its configuration.
 func newFixture(t testing.TB, change func(*Config)) *fixture {
 	t.Helper()
-	store, err := storage.Open(storage.Config{Dir: t.TempDir(), SearchSettle: time.Millisecond})
+	return newFixtureOf(t, storage.Config{SearchSettle: time.Millisecond}, change)
+}
+
+func newFixtureOf(t testing.TB, cfg storage.Config, change func(*Config)) *fixture {
+	t.Helper()
+	cfg.Dir = t.TempDir()
+	store, err := storage.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -147,6 +147,11 @@ func (s *session) poll(expunge bool) error {
 		if err != nil {
 			return s.pollFailed(err)
 		}
+		if ch.Forgotten {
+			if ch.Expunged, err = s.missing(); err != nil {
+				return s.pollFailed(err)
+			}
+		}
 		v.dirty = false
 		v.modseq = max(v.modseq, ch.ModSeq)
 		all := slices.Clone(ch.Changed) // merge keeps those that are to be told
@@ -171,6 +176,14 @@ func (s *session) poll(expunge bool) error {
 		s.flagsResponse(&changed[i])
 	}
 	return nil
+}
+
+// missing lists the UIDs of the view that the mailbox does not have any more.
+func (s *session) missing() ([]uint32, error) {
+	ctx, cancel := s.storage()
+	defer cancel()
+	got, err := s.server.cfg.Store.Select(ctx, s.view.mailbox.ID)
+	return without(s.view.uids, got.UIDs), err
 }
 
 func uidsChanged(changes []storage.Change) []uint32 {
@@ -243,7 +256,7 @@ func (s *session) expungeResponses() {
 		return
 	}
 	if s.vanishes() {
-		s.vanished(v.gone, false)
+		s.vanished(wire.Compact(v.gone), false)
 	}
 	for i := len(v.gone) - 1; i >= 0 && !s.vanishes(); i-- {
 		s.w.Raw("* ")

@@ -72,6 +72,9 @@ func (s *Store) Housekeep(ctx context.Context) error {
 	if err := s.pruneJournal(ctx); err != nil {
 		return err
 	}
+	if err := s.pruneExpunged(ctx); err != nil {
+		return err
+	}
 	if err := s.keepDatabases(ctx); err != nil {
 		return err
 	}

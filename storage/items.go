@@ -92,19 +92,11 @@ func (s *Store) rosterChanges(ctx context.Context, r *roster, since uint64) (ch 
 	if !ok || !more {
 		return ch, ok, nil
 	}
-	err = s.with(ctx, func(c *conn) error {
-		ch.Expunged, err = expungedBetween(c, r.id, since, ch.ModSeq)
+	err = s.snapshot(ctx, func(c *conn) error {
+		ch.Expunged, ch.Forgotten, err = expungedBetween(c, r.id, since, ch.ModSeq)
 		return err
 	})
 	return ch, true, err
-}
-
-func expungedBetween(c *conn, mailbox int64, since, upTo uint64) (uids []uint32, err error) {
-	err = c.rows("SELECT uid FROM expunged WHERE mailbox_id = ? AND modseq > ? AND modseq <= ? ORDER BY uid", func(st *sqlite.Stmt) bool {
-		uids = append(uids, uint32(st.ColumnInt64(0)))
-		return true
-	}, mailbox, since, upTo)
-	return uids, err
 }
 
 // readChanges is Changes of a mailbox that no roster is kept of.
@@ -115,7 +107,7 @@ func (s *Store) readChanges(ctx context.Context, mailbox int64, since uint64) (C
 		if ch.ModSeq = m.HighestModSeq; err != nil || ch.ModSeq == since {
 			return err
 		}
-		if ch.Expunged, err = expungedBetween(c, mailbox, since, ch.ModSeq); err != nil {
+		if ch.Expunged, ch.Forgotten, err = expungedBetween(c, mailbox, since, ch.ModSeq); err != nil {
 			return err
 		}
 		return c.rows("SELECT uid, flags, keywords, modseq FROM mailbox_message WHERE mailbox_id = ? AND modseq > ? ORDER BY uid", func(st *sqlite.Stmt) bool {

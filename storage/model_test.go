@@ -213,6 +213,13 @@ func (m *model) Look(t *rapid.T) {
 	for _, uid := range ch.Expunged {
 		delete(b.seen, uid)
 	}
+	if ch.Forgotten {
+		for uid := range b.seen {
+			if !slices.ContainsFunc(b.items, func(it modelItem) bool { return it.uid == uid }) {
+				delete(b.seen, uid)
+			}
+		}
+	}
 	for _, c := range ch.Changed {
 		if c.ModSeq <= b.seenSince || c.ModSeq > ch.ModSeq {
 			t.Fatalf("modseq %d outside (%d, %d]", c.ModSeq, b.seenSince, ch.ModSeq)
@@ -263,8 +270,12 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		// With little memory rosters come and go; where nobody selects, sessions live on the last changes alone.
 		memory := rapid.SampledFrom([]int64{0, 1, 500, 2000}).Draw(rt, "memory")
-		f := open(t, t.TempDir(), func(c *Config) { c.PackBytes, c.RosterBytes, c.ContentBytes = 2000, memory, memory })
+		kept := rapid.SampledFrom([]int{0, 2}).Draw(rt, "expunged kept")
+		f := open(t, t.TempDir(), func(c *Config) { c.PackBytes, c.RosterBytes, c.ContentBytes, c.ExpungedKept = 2000, memory, memory, kept })
 		defer f.Store.Close()
+		if kept > 0 {
+			f.must(f.RaiseLevel(context.Background(), Level))
+		}
 		m := &model{f: f, t: rt, idle: rapid.Bool().Draw(rt, "idle")}
 		for i, name := range []string{"alice@example.org", "bob@example.org"} {
 			a := f.account(name)

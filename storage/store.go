@@ -36,6 +36,9 @@ type Config struct {
 	// ContentBytes is how much memory the envelopes and structures take that were
 	// read lately; 0: [DefaultContentBytes].
 	ContentBytes int64
+	// ExpungedKept is how many expunged UIDs are remembered of each mailbox; 0:
+	// [DefaultExpungedKept].
+	ExpungedKept int
 	// SearchSettle is how long a new message may wait before it is in the search
 	// index; 0: search.DefaultSettle.
 	SearchSettle time.Duration
@@ -98,6 +101,9 @@ func Open(cfg Config) (*Store, error) {
 	}
 	if cfg.RosterBytes == 0 {
 		cfg.RosterBytes = DefaultRosterBytes
+	}
+	if cfg.ExpungedKept == 0 {
+		cfg.ExpungedKept = DefaultExpungedKept
 	}
 	if cfg.ContentBytes == 0 {
 		cfg.ContentBytes = DefaultContentBytes

@@ -216,6 +216,9 @@ type Changes struct {
 	ModSeq   uint64   // the HIGHESTMODSEQ these changes lead to
 	Changed  []Change // new or changed messages that still exist, by UID
 	Expunged []uint32 // UIDs, ascending
+	// Forgotten says that others were expunged, too: it was too long ago. Whoever
+	// asks has to compare with what is there.
+	Forgotten bool
 }
 
 // View is a mailbox at one moment, for SELECT.
