@@ -271,7 +271,9 @@ func TestModel(t *testing.T) {
 		// With little memory rosters come and go; where nobody selects, sessions live on the last changes alone.
 		memory := rapid.SampledFrom([]int64{0, 1, 500, 2000}).Draw(rt, "memory")
 		kept := rapid.SampledFrom([]int{0, 2}).Draw(rt, "expunged kept")
-		f := open(t, t.TempDir(), func(c *Config) { c.PackBytes, c.RosterBytes, c.ContentBytes, c.ExpungedKept = 2000, memory, memory, kept })
+		f := open(t, t.TempDir(), func(c *Config) {
+			c.PackBytes, c.RosterBytes, c.ContentBytes, c.ExpungedKept = 2000, memory, memory, kept
+		})
 		defer f.Store.Close()
 		if kept > 0 {
 			f.must(f.RaiseLevel(context.Background(), Level))
