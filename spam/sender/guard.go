@@ -98,8 +98,13 @@ func organizations(domains []string) []string {
 // linkHosts are whom links lead to, each once.
 func linkHosts(links []threat.Link) []string {
 	var out []string
+	before := ""
 	for _, l := range links {
 		host := l.Host
+		if host == before {
+			continue
+		}
+		before = host
 		if _, err := netip.ParseAddr(host); err != nil {
 			host = threat.Organization(host)
 		}

@@ -100,11 +100,30 @@ func canonicalHost(host string) string {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return a.Unmap().String()
 	}
-	ascii, err := idna.New(idna.MapForLookup(), idna.StrictDomainName(false)).ToASCII(host)
+	ascii, err := host, error(nil)
+	if !isPlain(host) {
+		ascii, err = forLookup.ToASCII(host)
+	}
 	if err != nil || len(ascii) > 253 || !strings.Contains(ascii, ".") || strings.ContainsAny(ascii, " /@:") {
 		return ""
 	}
 	return ascii
+}
+
+// forLookup and forReading are how names of other scripts are written for DNS, and for people. They are never changed.
+var (
+	forLookup  = idna.New(idna.MapForLookup(), idna.StrictDomainName(false))
+	forReading = idna.New(idna.StrictDomainName(false))
+)
+
+// isPlain reports whether a name has letters of ASCII alone, encoded ones neither: what most names are.
+func isPlain(name string) bool {
+	for i := range len(name) {
+		if name[i] >= 0x80 {
+			return false
+		}
+	}
+	return !strings.Contains(name, "xn--")
 }
 
 // plain finds links in text.

@@ -4,7 +4,6 @@ import (
 	"strings"
 	"unicode"
 
-	"golang.org/x/net/idna"
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -67,12 +66,15 @@ var confusables = map[rune]string{
 
 // skeleton is a domain in the form in which those that look alike are equal.
 func skeleton(domain string) string {
-	text, err := idna.New(idna.StrictDomainName(false)).ToUnicode(domain)
-	if err != nil {
-		text = domain
+	text := strings.ToLower(domain)
+	if !isPlain(text) {
+		if readable, err := forReading.ToUnicode(text); err == nil {
+			text = strings.ToLower(readable)
+		}
+		text = norm.NFKD.String(text)
 	}
 	var b strings.Builder
-	for _, r := range norm.NFKD.String(strings.ToLower(text)) {
+	for _, r := range text {
 		switch like, ok := confusables[r]; {
 		case ok:
 			b.WriteString(like)
@@ -81,8 +83,11 @@ func skeleton(domain string) string {
 			b.WriteRune(r)
 		}
 	}
-	return strings.NewReplacer("rn", "m", "vv", "w", "cl", "d", "nn", "m").Replace(b.String())
+	return pairs.Replace(b.String())
 }
+
+// pairs are letters that are taken for one.
+var pairs = strings.NewReplacer("rn", "m", "vv", "w", "cl", "d", "nn", "m")
 
 // near reports whether one change makes b of a: a letter more, less, another, or two swapped.
 func near(a, b string) bool {

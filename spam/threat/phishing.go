@@ -142,7 +142,12 @@ func linkReasons(a Author, links []Link, hosted []string) []spam.Reason {
 			reasons = append(reasons, spam.Reason{Name: name, Points: points, Text: fmt.Sprintf(format, args...)})
 		}
 	}
+	var before Link
 	for _, l := range links {
+		if l == before { // a message repeats its links
+			continue
+		}
+		before = l
 		host := Organization(l.Host)
 		if says := claimed(l.Text); says != "" && Organization(says) != host {
 			points := 2.0
