@@ -15,7 +15,7 @@ func TestBrowserAdministration(t *testing.T) {
 	b.logIn("admin@"+domain, password)
 	b.text("Overview")
 	b.shots("admin")
-	for _, page := range []string{"domains", "domains/" + domain, "accounts", "accounts/admin@" + domain, "aliases", "queue", "trace?q=admin@" + domain, "spam", "reports", "cluster", "databases", "certificates", "bans", "audit"} {
+	for _, page := range []string{"domains", "domains/" + domain, "accounts", "accounts/admin@" + domain, "aliases", "queue", "trace?q=admin@" + domain, "spam", "reports", "cluster", "databases", "certificates", "bans", "settings", "audit"} {
 		b.open("/admin/" + page)
 	}
 	b.withoutScript()

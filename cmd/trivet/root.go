@@ -64,7 +64,7 @@ func (c *cli) rootCommand() *cobra.Command {
 		c.aliasCommand(), c.groupCommand(), c.forwardCommand(), c.vacationCommand(), c.banCommand(), c.certificateCommand(), c.clusterCommand(), c.doctorCommand(), c.queueCommand(), c.traceCommand(), c.routeCommand(), c.verifyCommand(), c.versionCommand())
 	root.AddCommand(c.databaseCommand(), c.sqlCommand())
 	root.AddCommand(c.checkCommand(), c.senderCommand(), c.reportCommand(), c.spamCommand())
-	root.AddCommand(c.importCommand(), c.exportCommand(), c.imapCommand())
+	root.AddCommand(c.importCommand(), c.exportCommand(), c.imapCommand(), c.settingsCommand())
 	return root
 }
 

@@ -184,7 +184,7 @@ var actions = map[string]action{
 
 	"database-create": {op: "database.create", subject: by("name"), input: func(f form) (any, error) {
 		quota, err := f.octets("quota")
-		return object{"name": f.text("name"), "owner": f.text("owner"), "quota": quota}, err
+		return object{"name": f.text("name"), "owner": f.text("owner"), "quota_bytes": quota}, err
 	}},
 	"database-drop":    {op: "database.drop", subject: by("name"), input: named("name")},
 	"database-restore": {op: "database.restore", subject: by("name"), input: texts("name", "as")},
@@ -220,6 +220,9 @@ var actions = map[string]action{
 			in[name] = share
 		}
 		return in, nil
+	}},
+	"settings": {op: "settings.apply", show: true, input: func(f form) (any, error) {
+		return object{"text": f.Get("text"), "dry_run": !f.on("apply")}, nil
 	}},
 	"certificate-obtain": {op: "certificate.obtain", input: func(form) (any, error) { return object{}, nil }},
 }

@@ -100,6 +100,8 @@ func newBench(t *testing.T) *bench {
 		"certificate.list": `[{"names":["mail.example.org"],"source":"acme","issuer":"CA","not_after":"2027-01-01T00:00:00Z"}]`,
 		"ban.list":         `[{"network":"192.0.2.0/24","reason":"guessing","created":"2026-11-22T10:00:00Z"}]`,
 		"activity.list":    `[{"At":"2026-11-22T10:00:00Z","Received":3},{"At":"2026-11-22T10:01:00Z","Received":7,"Sent":2}]`,
+		"settings.list":    `{"text":"[domain.'example.org']\ndelimiter = '+'\n"}`,
+		"settings.apply":   `{"dry_run":true,"changes":[{"change":"host new.example"}]}`,
 		"cluster.invite":   `{"token":"T","command":"trivet cluster join T"}`,
 	}}
 	_, err = New(server.Shell(), b, store, time.Now)
@@ -185,6 +187,7 @@ func TestRooms(t *testing.T) {
 		"/admin/certificates":                "mail.example.org",
 		"/admin/bans":                        "192.0.2.0/24",
 		"/admin/audit":                       "Audit log",
+		"/admin/settings": "delimiter = '+'",
 		"/admin/domains/example.org?check=1": "paste this",
 	} {
 		status, body := b.get(path)
@@ -235,6 +238,12 @@ func TestActions(t *testing.T) {
 	}
 	if _, body := b.post("/admin/do/invite", "back", "/admin/cluster"); !strings.Contains(body, "trivet cluster join T") {
 		t.Error("an invitation that is not shown")
+	}
+	if _, body := b.post("/admin/do/settings", "text", "x = 1", "back", "/admin/settings"); !strings.Contains(body, "host new.example") || !strings.Contains(body, "x = 1") {
+		t.Errorf("settings are not tried:\n%s", body)
+	}
+	if got := b.last("settings.apply"); got != `{"dry_run":true,"text":"x = 1"}` {
+		t.Errorf("settings: %s", got)
 	}
 	b.post("/admin/do/account-add", "address", "new@example.org", "password", "pw pw pw", "back", "/admin/accounts")
 	if got := b.last("account.add"); !strings.Contains(got, "new@example.org") || strings.Contains(got, "pw pw pw") {

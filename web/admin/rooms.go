@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,7 @@ func (a *Admin) allRooms() []*room {
 		{path: "/admin/databases", label: "admin.databases", sign: "database", template: "databases", load: loadDatabases},
 		{path: "/admin/certificates", label: "admin.certificates", sign: "shield", template: "certificates", load: loadCertificates},
 		{path: "/admin/bans", label: "admin.bans", sign: "close", template: "bans", load: loadBans},
+		{path: "/admin/settings", label: "admin.settings", sign: "gear", template: "settings", load: loadSettings},
 		{path: "/admin/audit", label: "admin.audit", sign: "archive", template: "audit", load: loadAudit},
 	}
 }
@@ -353,6 +355,30 @@ func loadCertificates(c *call) (any, error) {
 func loadBans(c *call) (any, error) {
 	var list []storage.Ban
 	return &list, c.ask("ban.list", object{}, &list)
+}
+
+// settingsPage is the settings as text, or what somebody made of them.
+type settingsPage struct {
+	Text    string
+	Changes []string // that were made, or would be
+	DryRun  bool
+	Tried   bool
+}
+
+func loadSettings(c *call) (any, error) {
+	p := settingsPage{Text: c.Form.Get("text"), DryRun: c.Form.Get("apply") == ""}
+	if changes, tried := c.Result["changes"].([]any); tried {
+		p.Tried = true
+		for _, item := range changes {
+			if step, ok := item.(map[string]any); ok {
+				p.Changes = append(p.Changes, fmt.Sprint(step["change"]))
+			}
+		}
+	}
+	if p.Text != "" && (p.DryRun || c.Problem != nil) {
+		return p, nil
+	}
+	return &p, c.ask("settings.list", object{}, &p)
 }
 
 // change is a line of the audit log.
