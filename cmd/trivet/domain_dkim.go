@@ -186,15 +186,20 @@ func (n *node) keyIsPublished(ctx context.Context, key dkimKey) error {
 	return nil
 }
 
+// onItsWay reports whether mail that a retired key has signed may still be on its way.
+func (k dkimKey) onItsWay(now time.Time) bool {
+	return k.State == storage.DKIMRetired && now.Before(k.Changed.Add(retiredFor))
+}
+
 // removeDKIMKey forgets a key, if nothing that it signed can be on its way any more.
 func (n *node) removeDKIMKey(ctx context.Context, in dkimChange) (removed, error) {
 	key, err := n.dkimKey(ctx, in.Domain, in.Selector)
 	if err != nil {
 		return removed{}, err
 	}
-	if until := key.Changed.Add(retiredFor); !in.Force && key.State == storage.DKIMRetired && n.now().Before(until) {
+	if !in.Force && key.onItsWay(n.now()) {
 		return removed{}, &storage.Error{Op: "remove key " + in.Selector, Kind: storage.KindInvalid, Err: errors.New("mail that it signed may still be on its way"),
-			Hint: "leave it, and its record, until " + until.Format(time.DateOnly) + "; or use --force"}
+			Hint: "leave it, and its record, until " + key.Changed.Add(retiredFor).Format(time.DateOnly) + "; or use --force"}
 	}
 	return removed{Removed: in.Selector}, n.store.RemoveDKIMKey(ctx, in.Domain, in.Selector)
 }

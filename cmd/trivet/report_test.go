@@ -24,6 +24,12 @@ import (
 // txtZone serves TXT records on loopback until the test ends.
 func txtZone(t *testing.T, records map[string]string) (address string) {
 	t.Helper()
+	return changingZone(t, func(name string) (string, bool) { text, ok := records[name]; return text, ok })
+}
+
+// changingZone serves what lookup, which is called on other goroutines, says at the time.
+func changingZone(t *testing.T, lookup func(name string) (text string, ok bool)) (address string) {
+	t.Helper()
 	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +37,7 @@ func txtZone(t *testing.T, records map[string]string) (address string) {
 	server := &dns.Server{PacketConn: packets, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		reply := new(dns.Msg).SetReply(q)
 		name := strings.ToLower(strings.TrimSuffix(q.Question[0].Name, "."))
-		if text, ok := records[name]; ok {
+		if text, ok := lookup(name); ok {
 			reply.Answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 1}, Txt: slices.Collect(pieces(text))}}
 		} else {
 			reply.Rcode = dns.RcodeNameError
