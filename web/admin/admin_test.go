@@ -187,7 +187,7 @@ func TestRooms(t *testing.T) {
 		"/admin/certificates":                "mail.example.org",
 		"/admin/bans":                        "192.0.2.0/24",
 		"/admin/audit":                       "Audit log",
-		"/admin/settings": "delimiter = '+'",
+		"/admin/settings":                    "delimiter = '+'",
 		"/admin/domains/example.org?check=1": "paste this",
 	} {
 		status, body := b.get(path)
