@@ -280,3 +280,72 @@ func TestShare(t *testing.T) {
 		t.Errorf("%d left after a year", left())
 	}
 }
+
+// TestButtonsTeach is what the web calls.
+func TestButtonsTeach(t *testing.T) {
+	ctx := context.Background()
+	f := newFixture(t)
+	ann := f.account("ann@example.org")
+	in := f.inbox(ann)
+	for i := range 3 {
+		f.append(in, fmt.Appendf(nil, "Subject: %d\r\n\r\n", i), 0)
+	}
+	f.must(f.Teach(ctx, in.ID, []Range{{1, 1}, {3, 9}}, true))
+	if got := f.waiting(); got != "[spam button spam button]" {
+		t.Error(got)
+	}
+	if n, err := f.WaitingLessons(ctx, ann.ID); n != 2 || err != nil {
+		t.Errorf("%d wait, %v", n, err)
+	}
+	if err := f.Teach(ctx, 12345, []Range{{1, 1}}, true); KindOf(err) != KindNotFound {
+		t.Errorf("no such mailbox: %v", err)
+	}
+	if err := f.Teach(ctx, in.ID, []Range{{3, 1}}, true); KindOf(err) != KindInvalid {
+		t.Errorf("a range that descends: %v", err)
+	}
+}
+
+// TestKeptMailIsWanted has read mail learned that stayed for a day, while more unwanted than wanted mail was taught.
+func TestKeptMailIsWanted(t *testing.T) {
+	ctx := context.Background()
+	f := newFixture(t)
+	ann, bob := f.account("ann@example.org"), f.account("bob@example.org")
+	f.append(f.inbox(ann), []byte("Subject: read\r\n\r\n"), FlagSeen)
+	f.append(f.inbox(ann), []byte("Subject: unread\r\n\r\n"), 0)
+	f.append(f.inbox(ann), []byte("Subject: to go\r\n\r\n"), FlagSeen|FlagDeleted)
+	f.append(f.inbox(bob), []byte("Subject: read by bob\r\n\r\n"), FlagSeen)
+	kept := func() int {
+		t.Helper()
+		n, err := f.LearnKept(ctx)
+		f.must(err)
+		return n
+	}
+	f.clock.advance(KeptAfter / 2)
+	f.append(f.inbox(ann), []byte("Subject: read lately\r\n\r\n"), FlagSeen)
+	f.clock.advance(KeptAfter/2 + time.Second)
+	if n := kept(); n != 0 {
+		t.Errorf("%d lessons of who taught nothing", n)
+	}
+	taught := func(ham, spam int64) {
+		var training Training
+		training.Change(SpamModel{}, SpamModel{Account: ann.ID, Ham: ham, Spam: spam, Slots: make([]byte, SpamSlots*SpamSlotSize)})
+		f.must(f.Train(ctx, training))
+	}
+	taught(5, 5)
+	if n := kept(); n != 0 {
+		t.Errorf("%d lessons of who taught as much of either kind", n)
+	}
+	taught(5, 9)
+	if n := kept(); n != 1 || f.waiting() != "[ham kept]" {
+		t.Errorf("%d lessons: %s", n, f.waiting())
+	}
+	if n := kept(); n != 0 {
+		t.Errorf("%d more, while one waits", n)
+	}
+	lessons, err := f.Lessons(ctx, 10)
+	f.must(err)
+	f.must(f.Train(ctx, Training{Done: []int64{lessons[0].ID}, Labels: []LearnedItem{{Account: ann.ID, Hash: lessons[0].Hash}}}))
+	if n := kept(); n != 0 {
+		t.Errorf("%d lessons of what was learned", n)
+	}
+}
