@@ -147,3 +147,29 @@ func (s *Server) rqlite(w http.ResponseWriter, r *http.Request, user storage.SQL
 	rqliteAnswer(w, results)
 	return nil
 }
+
+// rqliteRequest takes statements that read and others, one after the other.
+func (s *Server) rqliteRequest(w http.ResponseWriter, r *http.Request, user storage.SQLUser) error {
+	statements, err := rqliteStatements(r)
+	if err != nil {
+		return err
+	}
+	options := r.URL.Query()
+	return s.rqlite(w, r, user, options, statements, rqliteLevels[options.Get("level")])
+}
+
+// rqliteStatus and rqliteNodes tell clients that look for the leader that it is
+// whom they ask: any node takes all statements.
+func rqliteStatus(w http.ResponseWriter, r *http.Request, _ storage.SQLUser) error {
+	answer(w, http.StatusOK, map[string]any{"store": map[string]any{"leader": map[string]string{"node_id": "1", "addr": r.Host}}})
+	return nil
+}
+
+func rqliteNodes(w http.ResponseWriter, r *http.Request, _ storage.SQLUser) error {
+	scheme := "http://"
+	if r.TLS != nil {
+		scheme = "https://"
+	}
+	answer(w, http.StatusOK, map[string]any{"1": map[string]any{"api_addr": scheme + r.Host, "addr": r.Host, "reachable": true, "leader": true}})
+	return nil
+}

@@ -48,6 +48,9 @@ func (s *Server) Handlers() map[string]http.Handler {
 		"POST /db/execute": s.authenticated(s.rqliteExecute),
 		"GET /db/query":    s.authenticated(s.rqliteQuery),
 		"POST /db/query":   s.authenticated(s.rqliteQuery),
+		"POST /db/request": s.authenticated(s.rqliteRequest),
+		"GET /status":      s.authenticated(rqliteStatus),
+		"GET /nodes":       s.authenticated(rqliteNodes),
 	}
 }
 

@@ -99,6 +99,8 @@ func TestAPI(t *testing.T) {
 		{"a consistency", "/api/v1/sql", `{"sql": "SELECT 1", "consistency": "x"}`, "", 400, "22023"},
 		{"rqlite", "/db/execute", `["INSERT INTO t (n) VALUES ('a')", ["INSERT INTO t (n) VALUES (?)", "b"], ["INSERT INTO t (n) VALUES (:n)", {"n": "c"}], "nonsense"]`, "", 200, `"last_insert_id":5`},
 		{"rqlite error", "/db/execute?transaction", `["nonsense"]`, "", 200, `"error":`},
+		{"rqlite request", "/db/request", `["INSERT INTO t (n) VALUES ('d')", "SELECT count(*) AS c FROM t WHERE n = 'd'"]`, "", 200, `"values":[[1]]`},
+		{"no longer", "/db/execute", `["DELETE FROM t WHERE n = 'd'"]`, "", 200, `"rows_affected":1`},
 		{"rqlite query", "/db/query?db=shop", `[["SELECT n FROM t WHERE id > ? ORDER BY id", 3]]`, "", 200, `{"results":[{"columns":["n"],"types":["text"],"values":[["b"],["c"]]}]}`},
 	}
 	for _, test := range tests {
