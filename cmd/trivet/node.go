@@ -24,6 +24,7 @@ import (
 	senders "trivet/spam/sender"
 	"trivet/storage"
 	"trivet/web"
+	"trivet/web/mail"
 	pages "trivet/web/release"
 	"trivet/web/sql"
 )
@@ -62,6 +63,7 @@ type node struct {
 	sqlConns      *connQueue                         // of 'trivet sql'
 	authenticator atomic.Pointer[auth.Authenticator] // nil until the state can be read
 	shell         *web.Shell
+	webmail       *mail.Room
 	// lastHosts are the nodes as of the last look; nil before it.
 	lastHosts atomic.Pointer[[]host]
 	open      listeners
@@ -247,6 +249,9 @@ func (n *node) serve(ctx context.Context, open listeners, onReady func()) error 
 	run.wait.Go(func() { n.learnSpam(background) })
 	run.wait.Go(func() { n.spamSenders.keep(background) })
 	run.wait.Go(func() { n.send(background) })
+	if n.webmail != nil {
+		run.wait.Go(func() { n.webmail.Run(background) })
+	}
 	run.wait.Go(func() { n.keepCertificates(background) })
 	if ctx.Err() == nil && err == nil {
 		n.log.Info("ready", "node", string(n.settings.Node), "listen", open.addresses())
@@ -328,7 +333,11 @@ func (n *node) mailServices(open listeners) ([]service, error) {
 	incoming := n.smtpConfig()
 	incoming.Verification, incoming.Report, incoming.Judge = n.verification(), n.keepReport, n.filter
 	smtpServer := smtp.New(incoming)
-	services := append(n.submissionServices(open, authenticator), n.sqlServices(open, authenticator)...)
+	submission := n.submissionServer(authenticator)
+	if err := n.openWebmail(submission); err != nil {
+		return nil, err
+	}
+	services := append(n.submissionServices(open, submission), n.sqlServices(open, authenticator)...)
 	if l := open[listenIMAP]; l != nil {
 		services = append(services, service{listenIMAP, guarded{l, n.guard}, imapServer.Serve, imapServer.Shutdown})
 	}

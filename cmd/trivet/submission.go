@@ -42,9 +42,8 @@ func (s settings) submissionLimit() storage.SubmissionLimit {
 }
 
 // submissionServices are the two listeners of submission: STARTTLS, and TLS at once.
-func (n *node) submissionServices(open listeners, authenticator *auth.Authenticator) []service {
+func (n *node) submissionServices(open listeners, server *smtp.Server) []service {
 	var services []service
-	server := n.submissionServer(authenticator)
 	if l := open[listenSubmission]; l != nil {
 		services = append(services, service{listenSubmission, l, server.Serve, server.Shutdown})
 	}

@@ -9,6 +9,7 @@ export function say(text, action, seconds = 6) {
     place = document.createElement("div");
     place.className = "toasts";
     place.setAttribute("role", "status");
+    place.dataset.live = "";
     document.body.append(place);
   }
   const toast = document.createElement("div"), p = document.createElement("p");

@@ -1,0 +1,99 @@
+package mail
+
+import (
+	"context"
+
+	"trivet/storage"
+	"trivet/storage/message"
+	"trivet/web"
+)
+
+// watch wakes the stream of events of a page when a mailbox of its account changes.
+func (m *Room) watch(v *web.Visit) (<-chan struct{}, func()) {
+	w := m.store.Watch(v.Account.ID, 0)
+	return w.C, w.Close
+}
+
+// counts are the numbers of the side bar, by mailbox.
+type counts struct {
+	Boxes map[int64]uint32 `json:"boxes"`
+	Title uint32           `json:"unseen"` // of INBOX
+}
+
+// arrival is a message that came.
+type arrival struct {
+	From    string `json:"from"`
+	Subject string `json:"subject"`
+	Path    string `json:"path"`
+}
+
+// maxArrivals bounds the messages that are told one by one.
+const maxArrivals = 5
+
+// tell sends the numbers when they change, what came into INBOX, and that something changed at all.
+func (m *Room) tell(v *web.Visit) func(context.Context, *web.Stream) error {
+	var modseqs map[int64]uint64
+	var next uint32
+	return func(ctx context.Context, s *web.Stream) error {
+		boxes, err := m.store.Mailboxes(ctx, v.Account.ID)
+		if err != nil {
+			return err
+		}
+		c := counts{Boxes: map[int64]uint32{}}
+		now := make(map[int64]uint64, len(boxes))
+		var inbox storage.Mailbox
+		changed := len(modseqs) != len(boxes)
+		for _, b := range boxes {
+			shown, _ := boxOf(b)
+			c.Boxes[b.ID] = shown.Count()
+			now[b.ID] = b.HighestModSeq
+			changed = changed || modseqs[b.ID] != b.HighestModSeq
+			if shown.Inbox {
+				inbox, c.Title = b, b.Unseen
+			}
+		}
+		if !changed {
+			return nil
+		}
+		first := modseqs == nil
+		modseqs = now
+		if err := s.Send("count", c); err != nil {
+			return err
+		}
+		if first {
+			next = inbox.UIDNext
+			return nil
+		}
+		if inbox.UIDNext > next {
+			if err := m.tellArrivals(ctx, s, inbox, next); err != nil {
+				return err
+			}
+			next = inbox.UIDNext
+		}
+		return nil
+	}
+}
+
+func (m *Room) tellArrivals(ctx context.Context, s *web.Stream, inbox storage.Mailbox, from uint32) error {
+	from = max(from, inbox.UIDNext-min(inbox.UIDNext, maxArrivals))
+	items, err := m.store.Items(ctx, inbox.ID, []storage.Range{{First: from, Last: inbox.UIDNext}}, storage.FieldEnvelope, maxArrivals)
+	if err != nil {
+		return err
+	}
+	for _, it := range items {
+		if it.Flags&storage.FlagSeen != 0 {
+			continue
+		}
+		a := arrival{Path: boxPath(inbox.ID) + "/" + idText(int64(it.UID))}
+		if e, err := message.ParseEnvelope(it.Envelope); err == nil {
+			if people := peopleOf(e.From); len(people) > 0 {
+				a.From = people[0]
+			}
+			a.Subject = message.DecodeHeader(e.Subject)
+		}
+		if err := s.Send("mail", a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
