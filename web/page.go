@@ -2,11 +2,14 @@ package web
 
 import (
 	"bytes"
+	"compress/gzip"
 	"embed"
 	"errors"
 	"html/template"
+	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"trivet/storage"
@@ -84,12 +87,38 @@ func (s *Shell) Render(w http.ResponseWriter, r *http.Request, v *Visit, view Vi
 		return err
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Vary", "Accept-Language, Cookie")
-	if view.Status != 0 {
-		w.WriteHeader(view.Status)
-	}
-	_, _ = w.Write(b.Bytes()) // fails only when the client has gone away
+	w.Header().Set("Vary", "Accept-Language, Accept-Encoding, Cookie")
+	sendPage(w, r, b.Bytes(), view.Status)
 	return nil
+}
+
+// minZipped is the shortest page that is compressed, in octets.
+const minZipped = 1400
+
+// pageZippers compress pages: quickly, for each is made once and sent once.
+var pageZippers = sync.Pool{New: func() any {
+	w, _ := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed) // the level is valid
+	return w
+}}
+
+// sendPage sends a page, compressed if the browser takes that. No page has a secret that who sees its length could guess: forms are told from
+// those of other sites by what the browser says, not by a token.
+func sendPage(w http.ResponseWriter, r *http.Request, page []byte, status int) {
+	if status == 0 {
+		status = http.StatusOK
+	}
+	if len(page) < minZipped || !acceptsGzip(r.Header.Get("Accept-Encoding")) {
+		w.WriteHeader(status)
+		_, _ = w.Write(page) // fails only when the client has gone away
+		return
+	}
+	w.Header().Set("Content-Encoding", "gzip")
+	w.WriteHeader(status)
+	z := pageZippers.Get().(*gzip.Writer)
+	defer pageZippers.Put(z)
+	z.Reset(w)
+	_, _ = z.Write(page)
+	_ = z.Close()
 }
 
 // problem is a page that says why there is no other.

@@ -75,6 +75,9 @@ var simpleLength = regexp.MustCompile(`^(-?[0-9.]{1,8}(px|em|rem|pt|%)?|auto|nor
 // simpleWords are values without functions: no url(), no expression().
 var simpleWords = regexp.MustCompile(`^[a-zA-Z0-9#.,%' "-]{1,200}$`)
 
+// dataPicture is what a data: URL has behind its scheme when it is a picture.
+var dataPicture = regexp.MustCompile(`^image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]*$`)
+
 func newCleaner() *cleaner {
 	p := bluemonday.NewPolicy()
 	p.AllowElements("a", "abbr", "address", "article", "aside", "b", "bdi", "bdo", "big", "blockquote", "br", "caption", "center", "cite", "code", "col", "colgroup",
@@ -93,7 +96,8 @@ func newCleaner() *cleaner {
 	p.AllowAttrs("rel").Matching(regexp.MustCompile(`^noopener noreferrer$`)).OnElements("a")
 	p.AllowURLSchemes("http", "https")
 	p.AllowRelativeURLs(true) // only our own, see link
-	p.AllowDataURIImages()
+	// Not AllowDataURIImages: that takes SVG too, which is a document.
+	p.AllowURLSchemeWithCustomPolicy("data", func(u *url.URL) bool { return dataPicture.MatchString(u.Opaque) })
 	p.AllowStyles("color", "background-color", "background", "border-color").Matching(plainColour).Globally()
 	p.AllowStyles("margin", "margin-top", "margin-right", "margin-bottom", "margin-left", "padding", "padding-top", "padding-right", "padding-bottom", "padding-left",
 		"width", "max-width", "min-width", "height", "max-height", "line-height", "font-size", "letter-spacing", "border-radius", "border-width", "border-spacing").Matching(simpleLength).Globally()
@@ -270,6 +274,9 @@ func (r *rewriter) image(t *html.Token) {
 	case strings.HasPrefix(lower, "cid:"):
 		src = r.picture(src[len("cid:"):])
 	case strings.HasPrefix(lower, "data:"):
+		if !dataPicture.MatchString(src[len("data:"):]) {
+			src = ""
+		}
 	case isRemote(src):
 		r.remote++
 		if !r.images {
