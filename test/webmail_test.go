@@ -7,11 +7,15 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	cdpnetwork "github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/emersion/go-imap/v2"
 )
@@ -109,29 +113,182 @@ func (b *browser) noScript(off bool) {
 // follow clicks on the first link or button that says something.
 func (b *browser) follow(text string) {
 	b.t.Helper()
-	b.do("click on "+text, chromedp.Click(`(//*[self::a or self::button][contains(normalize-space(.), "`+text+`") or @aria-label="`+text+`"])[1]`))
+	b.do("click on "+text, chromedp.Click(`(//*[self::a or self::button][contains(normalize-space(.), "`+text+`") or @aria-label="`+text+`"][not(ancestor::details[not(@open)])][not(ancestor::dialog)])[1]`))
 }
 
-// Somebody reads, answers, takes it back, sends, searches and sorts out spam.
+// key presses a key on the page.
+func (b *browser) key(keys string) {
+	b.t.Helper()
+	b.do("press "+keys, chromedp.KeyEvent(keys))
+}
+
+// absent waits until the page says something no more.
+func (b *browser) absent(what string) {
+	b.t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if text, err := chromedp.Run(b.ctx, chromedp.Text("main")); err == nil && !strings.Contains(text, what) {
+			return
+		}
+	}
+	b.t.Fatalf("the page still says %q", what)
+}
+
+// Somebody reads, answers, takes it back, sends, searches and sorts out spam, with the keyboard where that is quicker.
 func TestBrowserMail(t *testing.T) {
-	_, b := mailBrowser(t)
+	n, b := mailBrowser(t)
 	b.shots("mail-list")
 	b.follow("Pictures from the harbour")
 	b.text("harbour at dawn.png")
 	b.shots("mail-read")
 	b.follow("Floor plan")
 	b.text("Moved it by half a metre")
+	b.text("Could the window be a little wider?") // what was sent belongs to the thread
 	b.shots("mail-thread")
 	b.follow("Seven essays")
-	b.text("are not loaded")
+	b.text("2 pictures from elsewhere are not loaded")
 	b.shots("mail-html")
-	b.open("/mail/compose")
+	b.key("k") // the thread above
+	b.text("harbour at dawn.png")
+
+	b.key("r")
+	b.text("Attach files")
 	b.shots("mail-write")
-	b.open("/mail/search?q=" + "window")
-	b.text("Floor plan")
+	b.do("write", chromedp.SetValue("#to", "bob@"+domain), chromedp.SendKeys("#text", "A fine boat."))
+	b.text("Saved") // by itself
+	n.wait("the draft", func() bool { return n.mailboxSize("admin", "Drafts") == 1 })
+	b.do("send", chromedp.Click(`button[value=send]`))
+	b.text("Sent in 10 seconds")
+	b.follow("Undo")
+	b.text("Taken back")
+	b.do("send again", chromedp.Click(`button[value=send]`))
+	b.text("Sent in 10 seconds")
+	n.wait("the letter", func() bool { return n.mailboxSize("bob", "INBOX") == 1 })
+	n.wait("what was sent", func() bool { return n.mailboxSize("admin", "Sent") == 2 && n.mailboxSize("admin", "Drafts") == 0 })
+
+	b.open("/mail")
+	n.put("admin", "INBOX", 0, "From: Late <late@far.example>\nSubject: Just arrived\n\nNews.\n")
+	b.text("Just arrived") // by itself
+	b.key("j")
+	b.key("!")
+	b.text("1 marked as spam")
+	b.absent("Just arrived")
+	n.wait("junk", func() bool { return n.mailboxSize("admin", "Junk") == 2 })
+	b.follow("Spam")
+	b.text("You have won")
+	b.follow("You have won")
+	b.text("This is in the spam folder.")
+	b.shots("mail-spam")
+	b.follow("Not spam")
+	b.text("1 moved to the inbox")
+	n.wait("no junk", func() bool { return n.mailboxSize("admin", "Junk") == 1 })
+
+	b.key("/")
+	b.do("search", chromedp.SendKeys("#q", "from:priya window\r"))
+	b.text("Found: from:priya window")
+	b.text("1–2 of 2")
 	b.shots("mail-search")
 	b.open("/mail/settings/filters")
 	b.shots("mail-filters")
 	b.open("/mail/settings/vacation")
 	b.shots("mail-away")
+}
+
+// The same without any script.
+func TestBrowserMailWithoutScript(t *testing.T) {
+	n, b := mailBrowser(t)
+	b.noScript(true)
+	b.open("/mail")
+	b.follow("Floor plan")
+	b.text("Moved it by half a metre")
+	b.follow("Reply to all")
+	b.text("Attach files")
+	b.do("write", chromedp.SetValue("#to", "bob@"+domain), chromedp.SetValue("#text", "Without script."), chromedp.Click(`button[value=save]`))
+	n.wait("the draft", func() bool { return n.mailboxSize("admin", "Drafts") == 1 })
+	b.do("send", chromedp.Click(`button[value=send]`))
+	b.text("Sent in 10 seconds")
+	b.follow("Undo")
+	b.text("Taken back")
+	b.do("send again", chromedp.Click(`button[value=send]`))
+	n.wait("the letter", func() bool { return n.mailboxSize("bob", "INBOX") == 1 })
+	b.open("/mail")
+	b.do("choose and archive", chromedp.Click(`(//input[@name="sel"])[1]`), chromedp.Click(`button[value=archive]`))
+	b.text("1 archived")
+	n.wait("the archive", func() bool { return n.mailboxSize("admin", "Archive") == 1 })
+	b.do("search", chromedp.SetValue("#q", "subject:hut"), chromedp.Submit("#q"))
+	b.text("Hut is booked")
+	b.open("/mail/settings/folders")
+	b.do("make a folder", chromedp.SetValue("main form.stack [name=name]", "Projects"), chromedp.Click(`main button[value=create]`))
+	b.text("Projects")
+}
+
+// mailboxSize is how many messages a mailbox has.
+func (n *node) mailboxSize(account, mailbox string) uint32 {
+	n.t.Helper()
+	c := n.dialIMAP(account)
+	defer c.Close()
+	status, err := c.Status(mailbox, &imap.StatusOptions{NumMessages: true}).Wait()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return *status.NumMessages
+}
+
+// Messages that mean no good leak nothing: the browser asks nobody but the node, whatever is opened.
+func TestBrowserHostileMail(t *testing.T) {
+	n, b := mailBrowser(t)
+	names, err := filepath.Glob("../web/mail/testdata/hostile/*.eml")
+	if err != nil || len(names) < 15 {
+		t.Fatalf("%d hostile messages, %v", len(names), err)
+	}
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.put("admin", "Archive", 0, string(data))
+	}
+	large := "From: a@x.example\nSubject: large\nContent-Type: text/html\n\n<p>seen</p>" + strings.Repeat("<p style=\"color:red\">words <img src=\"https://leak.example/x\"></p>\n", 70_000)
+	n.put("admin", "Archive", 0, large)
+	var mu sync.Mutex
+	var strangers []string
+	asked := 0
+	if err := chromedp.Listen(b.ctx, func(event any) {
+		sent, ok := event.(*cdpnetwork.EventRequestWillBeSent)
+		if !ok {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		asked++
+		if url := sent.Request.URL; !strings.HasPrefix(url, b.url+"/") && !strings.HasPrefix(url, "data:image/") && !strings.HasPrefix(url, "about:") {
+			strangers = append(strangers, url)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chromedp.Call(b.ctx, cdpnetwork.Enable, cdpnetwork.EnableParams{}); err != nil {
+		t.Fatal(err)
+	}
+	b.follow("Archive")
+	b.text("13-text")
+	box, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("location.pathname"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for uid := 1; uid <= len(names)+1; uid++ {
+		b.open(fmt.Sprintf("%s/%d", box, uid))
+		// The frames too: when all of the page is there, what it would fetch was asked for.
+		if _, err := chromedp.Run(b.ctx, chromedp.Poll[bool]("document.readyState === 'complete'")); err != nil {
+			t.Fatal(err)
+		}
+		if here, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("location.pathname")); err != nil || !strings.HasPrefix(here, box) {
+			t.Fatalf("message %d led to %s, %v", uid, here, err)
+		}
+	}
+	b.shots("mail-hostile")
+	mu.Lock()
+	defer mu.Unlock()
+	if len(strangers) > 0 || asked < 3*len(names) {
+		t.Errorf("of %d requests these went elsewhere: %q", asked, strangers)
+	}
 }
