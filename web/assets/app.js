@@ -38,7 +38,7 @@ function exchange(next) {
     old.replaceWith(document.adoptNode(fresh));
     fresh.scrollTop = top;
   }
-  for (const a of ["class", "data-pane"]) if (from.hasAttribute(a)) to.setAttribute(a, from.getAttribute(a));
+  for (const a of ["class", "data-pane", "data-state"]) if (from.hasAttribute(a)) to.setAttribute(a, from.getAttribute(a));
   document.title = next.title;
   if (!document.contains(focused)) (document.querySelector(way || "[data-land]") ?? document.querySelector("[data-land]"))?.focus({ preventScroll: true });
   document.dispatchEvent(new CustomEvent("tv:shown"));
@@ -46,8 +46,9 @@ function exchange(next) {
 }
 
 let asking;
-/** visit shows another page of the same room; body is a form's, which is posted. */
+/** visit shows another page of the same room; body is a form's, which is posted. A quiet one gives way to what somebody asked for. */
 export async function visit(url, { body, keep = false, quiet = false } = {}) {
+  if (quiet && asking) return false;
   asking?.abort();
   const mine = (asking = new AbortController());
   let answer;
@@ -69,6 +70,8 @@ export async function visit(url, { body, keep = false, quiet = false } = {}) {
     if (body) say(document.documentElement.dataset.offline);
     else location.assign(url);
     return false;
+  } finally {
+    if (asking === mine) asking = null;
   }
 }
 
@@ -114,7 +117,7 @@ customElements.define("tv-events", class extends HTMLElement {
   connectedCallback() {
     this.source = new EventSource(this.getAttribute("src"));
     for (const name of (this.getAttribute("names") ?? "").split(" ")) {
-      this.source.addEventListener(name, (e) => document.dispatchEvent(new CustomEvent("tv:" + name, { detail: JSON.parse(e.data) })));
+      this.source.addEventListener(name, (e) => document.dispatchEvent(new CustomEvent("tv:" + name, { detail: JSON.parse(e.data), bubbles: true })));
     }
   }
   disconnectedCallback() {

@@ -94,6 +94,10 @@ func (m *Room) act(w http.ResponseWriter, r *http.Request, v *web.Visit) error {
 	if err != nil {
 		return err
 	}
+	if len(chosen) == 0 && do != "empty" {
+		http.Redirect(w, r, back, http.StatusSeeOther)
+		return nil
+	}
 	d := did{What: do}
 	switch do {
 	case "read", "unread", "flag", "unflag":

@@ -17,7 +17,7 @@ func (m *Room) watch(v *web.Visit) (<-chan struct{}, func()) {
 // counts are the numbers of the side bar, by mailbox.
 type counts struct {
 	Boxes map[int64]uint32 `json:"boxes"`
-	Title uint32           `json:"unseen"` // of INBOX
+	State string           `json:"state"` // see stateOf
 }
 
 // arrival is a message that came.
@@ -32,32 +32,26 @@ const maxArrivals = 5
 
 // tell sends the numbers when they change, what came into INBOX, and that something changed at all.
 func (m *Room) tell(v *web.Visit) func(context.Context, *web.Stream) error {
-	var modseqs map[int64]uint64
-	var next uint32
+	state, next := "", uint32(0)
 	return func(ctx context.Context, s *web.Stream) error {
-		boxes, err := m.store.Mailboxes(ctx, v.Account.ID)
+		boxes, err := m.boxes(ctx, v.Account.ID)
 		if err != nil {
 			return err
 		}
-		c := counts{Boxes: map[int64]uint32{}}
-		now := make(map[int64]uint64, len(boxes))
-		var inbox storage.Mailbox
-		changed := len(modseqs) != len(boxes)
-		for _, b := range boxes {
-			shown, _ := boxOf(b)
-			c.Boxes[b.ID] = shown.Count()
-			now[b.ID] = b.HighestModSeq
-			changed = changed || modseqs[b.ID] != b.HighestModSeq
-			if shown.Inbox {
-				inbox, c.Title = b, b.Unseen
-			}
-		}
-		if !changed {
+		c := counts{Boxes: map[int64]uint32{}, State: stateOf(boxes)}
+		if c.State == state {
 			return nil
 		}
-		first := modseqs == nil
-		modseqs = now
+		for _, b := range boxes {
+			c.Boxes[b.ID] = b.Count()
+		}
+		first := state == ""
+		state = c.State
 		if err := s.Send("count", c); err != nil {
+			return err
+		}
+		inbox, err := m.store.MailboxByID(ctx, (&frame{Boxes: boxes}).Inbox().ID)
+		if err != nil {
 			return err
 		}
 		if first {

@@ -18,6 +18,7 @@ type frame struct {
 	Current int64  // mailbox
 	Pane    string // list or item: which one a small window shows
 	Query   string // of the search
+	State   string // of all mailboxes: another one when something changed
 	Did     *did   // what was done last; nil: nothing
 	Problem string // why it was not
 
@@ -39,6 +40,7 @@ type box struct {
 	Unseen   uint32
 	Messages uint32
 	Inbox    bool
+	modseq   uint64
 }
 
 // Path is where the mailbox is.
@@ -73,7 +75,7 @@ var uses = [...]struct {
 }
 
 func boxOf(b storage.Mailbox) (box, int) {
-	out := box{ID: b.ID, Name: b.Name, Use: b.SpecialUse, Unseen: b.Unseen, Messages: b.Messages, Inbox: b.Name == storage.Inbox, Sign: "folder"}
+	out := box{ID: b.ID, Name: b.Name, Use: b.SpecialUse, Unseen: b.Unseen, Messages: b.Messages, Inbox: b.Name == storage.Inbox, Sign: "folder", modseq: b.HighestModSeq}
 	if out.Inbox {
 		out.Label, out.Sign = "mail.inbox", "inbox"
 		return out, 0
@@ -150,7 +152,16 @@ func (m *Room) newFrame(r *http.Request, v *web.Visit) (*frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &frame{Boxes: boxes, Pane: "item", Did: readDid(r)}, nil
+	return &frame{Boxes: boxes, Pane: "item", Did: readDid(r), State: stateOf(boxes)}, nil
+}
+
+// stateOf tells the states of mailboxes apart: their modification sequences only grow, and so do ids.
+func stateOf(boxes []box) string {
+	sum := uint64(0)
+	for _, b := range boxes {
+		sum += b.modseq + uint64(b.ID)
+	}
+	return strconv.FormatUint(sum, 10)
 }
 
 func (m *Room) render(w http.ResponseWriter, r *http.Request, v *web.Visit, f *frame, title string, status int) error {

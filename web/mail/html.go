@@ -356,8 +356,8 @@ func (r *rewriter) link(t *html.Token) {
 
 // height is about how high the page will be, in pixels: a frame without an origin cannot say it. What is more scrolls within the frame.
 func (r *rewriter) height() int {
-	const line, perLine, edges, least, most = 24, 80, 64, 120, 2400
-	return max(least, min(most, edges+line*(r.letters/perLine+r.lines*2/3)+r.pixels))
+	const line, perLine, edges, least, most = 25, 65, 96, 140, 2400
+	return max(least, min(most, edges+line*(r.letters/perLine+r.lines)+r.pixels))
 }
 
 // pictureHeight is that of a picture of which nobody knows it, in pixels.

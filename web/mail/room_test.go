@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -597,6 +598,38 @@ func TestSettings(t *testing.T) {
 	}
 	if r, _ := h.get("/mail/settings/nothing"); r.StatusCode != http.StatusNotFound {
 		t.Errorf("no tab: %d", r.StatusCode)
+	}
+}
+
+// A page learns what changed since it was made, and what comes into the inbox.
+func TestNews(t *testing.T) {
+	h := newHouse(t)
+	h.put("INBOX", note1("old", "1", ""))
+	state := regexp.MustCompile(`data-state="(\d+)"`).FindStringSubmatch(h.page(h.box("INBOX")))
+	if state == nil {
+		t.Fatal("the page has no state")
+	}
+	r, err := h.client.Get(h.url + "/mail/events")
+	h.must(err)
+	defer r.Body.Close()
+	lines := bufio.NewScanner(r.Body)
+	event := func() string {
+		var text []string
+		for lines.Scan() && lines.Text() != "" {
+			text = append(text, lines.Text())
+		}
+		return strings.Join(text, " ")
+	}
+	id := idText(h.boxes["INBOX"].ID)
+	if got := event(); !strings.HasPrefix(got, "event: count") || !strings.Contains(got, `"`+id+`":1`) || !strings.Contains(got, `"state":"`+state[1]+`"`) {
+		t.Errorf("at first %s", got)
+	}
+	h.put("INBOX", note1("new", "2", ""))
+	if got := event(); !strings.Contains(got, `"`+id+`":2`) || strings.Contains(got, `"state":"`+state[1]+`"`) {
+		t.Errorf("then %s", got)
+	}
+	if got := event(); !strings.HasPrefix(got, "event: mail") || !strings.Contains(got, `"from":"Bob","subject":"new","path":"/mail/b/`+id+`/2"`) {
+		t.Errorf("what came: %s", got)
 	}
 }
 

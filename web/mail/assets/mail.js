@@ -4,7 +4,7 @@ import { say, visit } from "asset:app.js";
 
 const $ = (s, root = document) => root.querySelector(s), $$ = (s, root = document) => [...root.querySelectorAll(s)];
 const main = $("main"), text = (name) => main.dataset["text" + name];
-let at = -1; // the row that j and k stand on
+let at = -1, stood; // the row that j and k stand on, and where it leads
 
 const rows = () => $$(".rows-of-mail > .mail");
 function stand(i) {
@@ -13,6 +13,7 @@ function stand(i) {
   at = Math.max(0, Math.min(all.length - 1, i));
   all.forEach((r, n) => r.classList.toggle("at", n === at));
   const a = $("a", all[at]);
+  stood = a.href;
   a.focus();
   all[at].scrollIntoView({ block: "nearest" });
 }
@@ -189,16 +190,17 @@ customElements.define("mail-people", class extends HTMLElement {
 addEventListener("tv:count", (e) => {
   for (const [id, n] of Object.entries(e.detail.boxes)) {
     const place = $(`[data-count="${id}"]`);
-    if (place) place.textContent = n || "";
+    if (!place) continue;
+    place.textContent = n || "";
+    if (n) place.append(Object.assign(document.createElement("span"), { className: "sight", textContent: " " + text("Unread") }));
   }
-  if (heard && !form() && !$('.mails [name="sel"]:checked') && !$("details.menu[open], dialog[open]") && $("#mails, .list .empty")) refresh();
-  heard = true;
+  if (e.detail.state !== main.dataset.state && $("#mails, .list .empty")) refresh();
 });
-let heard = false, soon;
+let soon;
 function refresh() {
   clearTimeout(soon);
   soon = setTimeout(() => {
-    if (!form() && !$('.mails [name="sel"]:checked') && !document.querySelector("details.menu[open]")) visit(location.href, { keep: true, quiet: true });
+    if (!form() && !$('.mails [name="sel"]:checked') && !$("details.menu[open], dialog[open]")) visit(location.href, { keep: true, quiet: true });
   }, 400);
 }
 addEventListener("tv:mail", ({ detail }) => {
@@ -229,7 +231,10 @@ function shown() {
   }
 }
 document.addEventListener("tv:shown", () => {
-  at = rows().findIndex((r) => r.classList.contains("open"));
+  const all = rows();
+  at = all.findIndex((r) => $("a", r).href === stood);
+  all[at]?.classList.add("at");
+  if (at < 0) at = all.findIndex((r) => r.classList.contains("open"));
   shown();
 });
 shown();
