@@ -126,7 +126,7 @@ func TestBrowserAccount(t *testing.T) {
 	b.do("log out", chromedp.Click("form[action='/logout'] button"))
 	b.text("Password")
 	b.logIn("admin@"+domain, next)
-	b.text("Your account")
+	b.text("Inbox") // the first of the rooms
 	// The session is in the state: it outlives the node, and ends when the password is changed elsewhere.
 	n.kill()
 	n.start()

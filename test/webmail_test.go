@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/emulation"
 	cdpnetwork "github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/emersion/go-imap/v2"
@@ -102,14 +101,6 @@ func mailBrowser(t *testing.T) (*node, *browser) {
 	return n, b
 }
 
-// noScript switches scripts off or on.
-func (b *browser) noScript(off bool) {
-	b.t.Helper()
-	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: off}); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
 // follow clicks on the first link or button that says something.
 func (b *browser) follow(text string) {
 	b.t.Helper()
@@ -183,7 +174,7 @@ func TestBrowserMail(t *testing.T) {
 	n.wait("no junk", func() bool { return n.mailboxSize("admin", "Junk") == 1 })
 
 	b.key("/")
-	b.do("search", chromedp.SendKeys("#q", "from:priya window\r"))
+	b.do("search", chromedp.SetValue("#q", "from:priya window"), chromedp.SendKeys("#q", "\r"))
 	b.text("Found: from:priya window")
 	b.text("1–2 of 2")
 	b.shots("mail-search")
@@ -196,7 +187,7 @@ func TestBrowserMail(t *testing.T) {
 // The same without any script.
 func TestBrowserMailWithoutScript(t *testing.T) {
 	n, b := mailBrowser(t)
-	b.noScript(true)
+	b.withoutScript()
 	b.open("/mail")
 	b.follow("Floor plan")
 	b.text("Moved it by half a metre")

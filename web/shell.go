@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -118,6 +119,7 @@ type NavItem struct {
 	Path  string
 	Label string // a key of the catalogue
 	Role  Role
+	First bool // it stands before the others, and is where who logs in comes to
 	// Unless leaves it out for some who have the role; nil: for nobody. It is called for each page.
 	Unless func(v *Visit) bool
 }
@@ -162,6 +164,15 @@ func (s *Shell) SetAuth(a Authenticator) { s.auth.Store(&a) }
 // AddNav adds to what the layout leads to. It may be called while pages are served.
 func (s *Shell) AddNav(items ...NavItem) {
 	all := append(append([]NavItem{}, *s.nav.Load()...), items...)
+	slices.SortStableFunc(all, func(a, b NavItem) int {
+		switch {
+		case a.First == b.First:
+			return 0
+		case a.First:
+			return -1
+		}
+		return 1
+	})
 	s.nav.Store(&all)
 }
 

@@ -141,7 +141,7 @@ func New(cfg Config) (*Room, error) {
 		return nil, err
 	}
 	m.mount()
-	m.shell.AddNav(web.NavItem{Path: "/mail", Label: "mail.title", Role: web.User})
+	m.shell.AddNav(web.NavItem{Path: "/mail", Label: "mail.title", Role: web.User, First: true})
 	return m, nil
 }
 
