@@ -43,7 +43,7 @@ var checksumTables = [...]struct{ name, order string }{
 	{"greylist", "network, sender, recipient"}, {"reputation", "kind, name"}, {"known_sender", "account_id, address"}, {"kept_copy", "id"},
 	{"kept_copy_account", "copy_id, account_id"}, {"spam_choice", "account_id"},
 	{"outbox", "id"}, {"mail_filter", "account_id, n"}, {"preference", "account_id, name"},
-	{"journal", "id"},
+	{"journal", "id"}, {"database_change", "database_id, version"},
 	{"sender_route", "domain"}, {"tls_report", "id"}, {"tls_report_policy", "report_id, n"}, {"tls_report_failure", "report_id, n"},
 }
 

@@ -34,7 +34,7 @@ const kindRaiseLevel kind = 68
 const settingLevel = "cluster.level"
 
 // laterLayouts are the levels of the layouts 2, 3 … of a kind's body.
-var laterLayouts = map[kind][]int{kindSetPassword: {2}, kindSetQuota: {2}, kindCreateAccount: {3}, kindDispatch: {3}}
+var laterLayouts = map[kind][]int{kindSetPassword: {2}, kindSetQuota: {2}, kindChangeDatabase: {3}, kindCreateAccount: {3}, kindDispatch: {3}}
 
 // levelSteps bring the rows that are there up to a level.
 var levelSteps = map[int]func(*tx) error{}

@@ -631,6 +631,8 @@ var appliers = map[kind]applier{
 	kindSetFilters:    apply(applySetFilters),
 	kindSetPreference: apply(applySetPreference),
 
+	kindSetDatabaseFeed: apply(applySetDatabaseFeed),
+
 	kindWriteJournal:  apply(applyWriteJournal),
 	kindForgetJournal: apply(applyForgetJournal),
 }

@@ -139,8 +139,9 @@ type sqlHost struct {
 	store *Store
 	id    int64
 	mu    sync.Mutex
-	asOf  uint64 // of the catalogue, for quota
+	asOf  uint64 // of the catalogue, for quota and feed
 	quota int64
+	feed  bool
 }
 
 // SetSQLBarrier says how a session waits until this node has all that was
@@ -183,27 +184,40 @@ func (s *Store) closeDatabases() {
 func (h *sqlHost) QuotaPages() int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.look()
+	return h.quota
+}
+
+// Feed implements [database.Host].
+func (h *sqlHost) Feed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.look()
+	return h.feed
+}
+
+// look reads what the catalogue says, when that has changed. The caller holds mu.
+func (h *sqlHost) look() {
 	asOf := h.store.machine.catalogue.Load() + 1
 	if h.asOf == asOf {
-		return h.quota
+		return
 	}
 	err := h.store.with(context.Background(), func(c *conn) error {
-		_, err := c.row("SELECT quota FROM database WHERE id = ?", func(st *sqlite.Stmt) { h.quota = (st.ColumnInt64(0) + 4095) / 4096 }, h.id)
+		_, err := c.row("SELECT quota, feed FROM database WHERE id = ?", func(st *sqlite.Stmt) { h.quota, h.feed = (st.ColumnInt64(0)+4095)/4096, st.ColumnBool(1) }, h.id)
 		return err
 	})
 	if err == nil {
 		h.asOf = asOf
 	}
-	return h.quota
 }
 
 // Propose implements [database.Host].
-func (h *sqlHost) Propose(ctx context.Context, base uint64, effect []byte) error {
+func (h *sqlHost) Propose(ctx context.Context, base uint64, effect, changes []byte) error {
 	e, err := database.DecodeEffect(effect)
 	if err != nil {
 		return err
 	}
-	change := changeDatabase{ID: h.id, Base: base, Pages: e.Pages}
+	change := changeDatabase{ID: h.id, Base: base, Pages: e.Pages, Changes: changes}
 	if len(effect) <= effectPart {
 		change.Effect = effect
 	} else if err := h.sendParts(ctx, &change, effect); err != nil {

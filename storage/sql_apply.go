@@ -56,12 +56,13 @@ type (
 		Before int64 `cbor:"1,keyasint"` // dropped until then, Unix milliseconds
 	}
 	changeDatabase struct {
-		ID     int64  `cbor:"1,keyasint"`
-		Base   uint64 `cbor:"2,keyasint"` // the version that the effect was computed on
-		Pages  uint32 `cbor:"3,keyasint"` // the size of the file then
-		Effect []byte `cbor:"4,keyasint,omitempty"`
-		Parts  int    `cbor:"5,keyasint,omitempty"` // or so many of them, under Key
-		Key    []byte `cbor:"6,keyasint,omitempty"`
+		ID      int64  `cbor:"1,keyasint"`
+		Base    uint64 `cbor:"2,keyasint"` // the version that the effect was computed on
+		Pages   uint32 `cbor:"3,keyasint"` // the size of the file then
+		Effect  []byte `cbor:"4,keyasint,omitempty"`
+		Parts   int    `cbor:"5,keyasint,omitempty"` // or so many of them, under Key
+		Key     []byte `cbor:"6,keyasint,omitempty"`
+		Changes []byte `cbor:"7,keyasint,omitempty"` // rows, for a feed
 	}
 	putEffectPart struct {
 		Key  []byte `cbor:"1,keyasint"`
@@ -192,6 +193,9 @@ func applyPurgeDatabases(t *tx, b purgeDatabases) (any, error) {
 			_, err = t.mail.exec("DELETE FROM database_grant WHERE database_id = ?", id)
 		}
 		if err == nil {
+			_, err = t.mail.exec("DELETE FROM database_change WHERE database_id = ?", id)
+		}
+		if err == nil {
 			_, err = t.mail.exec("DELETE FROM database WHERE id = ?", id)
 		}
 		t.databases = append(t.databases, databaseChange{id: id, purged: true})
@@ -218,8 +222,10 @@ func applyChangeDatabase(t *tx, b changeDatabase) (any, error) {
 		return nil, err
 	}
 	t.databases = append(t.databases, databaseChange{id: b.ID, base: b.Base, effect: effect})
-	_, err = t.mail.exec("UPDATE database SET version = version + 1, pages = ?, changed = ? WHERE id = ?", b.Pages, t.index, b.ID)
-	return version + 1, err
+	if _, err = t.mail.exec("UPDATE database SET version = version + 1, pages = ?, changed = ? WHERE id = ?", b.Pages, t.index, b.ID); err != nil {
+		return nil, err
+	}
+	return version + 1, t.tellChange(b.ID, version+1, b.Changes)
 }
 
 // whole puts an effect together that came in parts.

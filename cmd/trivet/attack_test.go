@@ -155,7 +155,7 @@ func (b *besieged) serve(store *storage.Store) {
 	server := pgwire.New(pgwire.Config{Databases: store, Auth: authenticator, Version: "test"})
 	go server.Serve(l)
 	mux := http.NewServeMux()
-	for pattern, h := range sql.New(store, func() *auth.Authenticator { return authenticator }).Handlers() {
+	for pattern, h := range sql.New(store, func() *auth.Authenticator { return authenticator }, nil).Handlers() {
 		mux.Handle(pattern, h)
 	}
 	b.address, b.web = l.Addr().String(), httptest.NewServer(mux)

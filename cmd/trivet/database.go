@@ -35,6 +35,10 @@ type (
 		Name  string `json:"name"`
 		Quota int64  `json:"quota_bytes"`
 	}
+	databaseFeed struct {
+		Name string `json:"name"`
+		On   bool   `json:"on"`
+	}
 	tokenChange struct {
 		Address string        `json:"address"`
 		Name    string        `json:"name"`
@@ -63,6 +67,9 @@ func (n *node) sqlOperations() map[string]operation {
 	})
 	into["database.quota"] = operationOf(func(ctx context.Context, in databaseQuota) (storage.Database, error) {
 		return n.store.SetDatabaseQuota(ctx, in.Name, in.Quota)
+	})
+	into["database.feed"] = operationOf(func(ctx context.Context, in databaseFeed) (storage.Database, error) {
+		return n.store.SetDatabaseFeed(ctx, in.Name, in.On)
 	})
 	into["token.add"] = operationOf(func(ctx context.Context, in tokenChange) (tokenMade, error) {
 		secret, err := n.store.AddToken(ctx, in.Address, in.Name, in.Valid)
@@ -98,7 +105,7 @@ func (c *cli) databaseCommand() *cobra.Command {
 	token.AddCommand(c.tokenAddCommand(), command("list ADDRESS", "List the tokens of an account", 1, 1, c.tokenList),
 		command("remove ADDRESS NAME", "Make a token good for nothing", 2, 2, c.tokenRemove))
 	database.AddCommand(c.databaseCreateCommand(), c.databaseListCommand(), c.databaseDropCommand(), c.databaseRestoreCommand(),
-		c.databaseGrantCommand(), c.databaseQuotaCommand(), c.databaseImportCommand(), c.databaseExportCommand(), token)
+		c.databaseGrantCommand(), c.databaseQuotaCommand(), command("feed NAME on|off", "Remember which rows change, for who follows the database over HTTP", 2, 2, c.databaseFeed), c.databaseImportCommand(), c.databaseExportCommand(), token)
 	return database
 }
 
@@ -228,6 +235,17 @@ func (c *cli) databaseQuotaCommand() *cobra.Command {
 		return c.print(changed, line("database %s has %s and may have %s", changed.Name, size(changed.Bytes).about(), databaseQuotaOf(changed)))
 	}
 	return cmd
+}
+
+func (c *cli) databaseFeed(cmd *cobra.Command, args []string) error {
+	if args[1] != "on" && args[1] != "off" {
+		return usageOf(cmd, fmt.Errorf("say on or off"))
+	}
+	var changed storage.Database
+	if err := c.ask(cmd.Context(), "database.feed", databaseFeed{args[0], args[1] == "on"}, &changed); err != nil {
+		return err
+	}
+	return c.print(changed, line("the changes of %s are %s", changed.Name, map[string]string{"on": "remembered from now on", "off": "not remembered any more"}[args[1]]))
 }
 
 func (c *cli) tokenAddCommand() *cobra.Command {

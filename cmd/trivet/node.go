@@ -293,9 +293,10 @@ func (n *node) earlyServices(open listeners) ([]service, error) {
 	controlServer := &http.Server{Handler: n.withSQL(withProfiles(n.withMailboxes(controlHandler(n.operations(), n.noteChange)))), ReadHeaderTimeout: controlTimeout}
 	services := []service{{"control", control, controlServer.Serve, controlServer.Shutdown}}
 	n.metrics.watch(n)
+	sqlServer := sql.New(n.store, n.authenticator.Load, n.raft.Ready)
 	webServer, err := web.NewServer(web.Config{Logger: n.log, Ready: n.raft.Ready, Collectors: n.metrics.collectors,
 		TLS: n.certs.server("h2", "http/1.1", protocolALPN), Challenge: n.acme.answerHTTP, Directory: n.services,
-		Store: n.store, Host: n.webHost(), Manual: docs.Manual, Handlers: sql.New(n.store, n.authenticator.Load).Handlers()})
+		Store: n.store, Host: n.webHost(), Manual: docs.Manual, Handlers: sqlServer.Handlers()})
 	if err != nil {
 		control.Close()
 		return nil, err
@@ -309,11 +310,15 @@ func (n *node) earlyServices(open listeners) ([]service, error) {
 		control.Close()
 		return nil, err
 	}
+	stop := func(ctx context.Context) error {
+		sqlServer.EndFollowing()
+		return webServer.Shutdown(ctx)
+	}
 	if l := open[listenHTTP]; l != nil {
-		services = append(services, service{listenHTTP, l, webServer.Serve, webServer.Shutdown})
+		services = append(services, service{listenHTTP, l, webServer.Serve, stop})
 	}
 	if l := open[listenHTTPS]; l != nil {
-		services = append(services, service{listenHTTPS, l, webServer.ServeTLS, webServer.Shutdown})
+		services = append(services, service{listenHTTPS, l, webServer.ServeTLS, stop})
 	}
 	return services, nil
 }

@@ -269,11 +269,11 @@ type lossy struct {
 	fail func() error
 }
 
-func (l *lossy) Propose(ctx context.Context, base uint64, effect []byte) error {
+func (l *lossy) Propose(ctx context.Context, base uint64, effect, changes []byte) error {
 	if err := l.fail(); err != nil {
 		return err
 	}
-	return l.replica.Propose(ctx, base, effect)
+	return l.replica.Propose(ctx, base, effect, changes)
 }
 
 func TestLostProposalLeavesNothing(t *testing.T) {

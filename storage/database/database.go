@@ -15,7 +15,8 @@ type Host interface {
 	// once it is applied on this node. [ErrVersion]: the database has another
 	// version by now, and nothing was changed. Other errors are [*Error]s. It is
 	// called from any goroutine.
-	Propose(ctx context.Context, base uint64, effect []byte) error
+	// changes are the rows that changed, packed, or nil.
+	Propose(ctx context.Context, base uint64, effect, changes []byte) error
 	// RunElsewhere has the node that leads run jobs, and returns once what they
 	// changed is applied here. asked is false if they are to be run here.
 	RunElsewhere(ctx context.Context, jobs []Job) (answers []Answer, asked bool, err error)
@@ -24,6 +25,8 @@ type Host interface {
 	HoldElsewhere(ctx context.Context) (release func(), asked bool)
 	// QuotaPages is the most pages the database may have; 0: no limit.
 	QuotaPages() int64
+	// Feed reports whether somebody wants to know which rows change.
+	Feed() bool
 }
 
 // Engine is what the databases of a node share.
@@ -185,7 +188,8 @@ type workspace struct {
 	generation int
 	expect     uint64 // the version that this connection has seen the content of
 	quota      int64
-	spoiled    bool // the connection has seen what never was
+	spoiled    bool    // the connection has seen what never was
+	session    uintptr // of SQLite's session extension, while rows are captured
 }
 
 func (d *Database) workspace() (*workspace, error) {
@@ -230,6 +234,7 @@ func (d *Database) openWorkspace(generation int) (*workspace, error) {
 }
 
 func (w *workspace) close() error {
+	w.endCapture()
 	err := errors.Join(w.conn.close(), w.snap.close())
 	w.over.gone()
 	return err
@@ -269,7 +274,13 @@ func (w *workspace) rest() error {
 	}
 	if quota != w.quota {
 		w.quota = quota
-		return w.ours("PRAGMA max_page_count=" + itoa(quota))
+		if err := w.ours("PRAGMA max_page_count=" + itoa(quota)); err != nil {
+			return err
+		}
+	}
+	w.endCapture()
+	if w.d.host.Feed() {
+		return w.capture()
 	}
 	return nil
 }
@@ -294,7 +305,12 @@ func (w *workspace) replicate(ctx context.Context) (version uint64, err error) {
 		w.spoiled = true
 		return 0, err
 	}
-	if err := w.d.host.Propose(ctx, version, encoded); err != nil {
+	changes, err := w.captured()
+	if err != nil {
+		w.spoiled = true
+		return 0, err
+	}
+	if err := w.d.host.Propose(ctx, version, encoded, changes); err != nil {
 		w.spoiled = true
 		return 0, err
 	}

@@ -11,6 +11,7 @@ import (
 
 // replica is a log of one database, and the files it is applied to.
 type replica struct {
+	feed    bool
 	mu      sync.Mutex
 	files   []*File
 	index   uint64
@@ -18,7 +19,7 @@ type replica struct {
 	quota   int64
 }
 
-func (r *replica) Propose(_ context.Context, base uint64, effect []byte) error {
+func (r *replica) Propose(_ context.Context, base uint64, effect, changes []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.index++
@@ -35,6 +36,8 @@ func (r *replica) Propose(_ context.Context, base uint64, effect []byte) error {
 }
 
 func (r *replica) QuotaPages() int64 { return r.quota }
+
+func (r *replica) Feed() bool { return r.feed }
 
 func (r *replica) RunElsewhere(context.Context, []Job) ([]Answer, bool, error) {
 	return nil, false, nil

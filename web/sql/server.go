@@ -27,41 +27,56 @@ type Databases interface {
 	OpenSQL(ctx context.Context, user storage.SQLUser, name string, consistency storage.Consistency) (storage.SQLSession, error)
 	Databases(ctx context.Context, dropped bool) ([]storage.Database, error)
 	AccountByToken(ctx context.Context, secret string) (storage.Account, error)
+	DatabaseChanges(ctx context.Context, user storage.SQLUser, name string, after uint64) ([]storage.DatabaseChange, error)
+	DatabaseVersion(ctx context.Context, user storage.SQLUser, name string) (uint64, error)
 }
 
 // Server answers requests.
 type Server struct {
 	databases Databases
 	auth      func() *auth.Authenticator
+	fresh     func() error
 	running   chan struct{}
+	following chan struct{}
+	stopping  context.Context
+	stop      context.CancelFunc
 }
 
-// New returns a server. authenticator may return nil while the node is starting.
-func New(databases Databases, authenticator func() *auth.Authenticator) *Server {
-	return &Server{databases: databases, auth: authenticator, running: make(chan struct{}, MaxRunning)}
+// staleHeader is in the answers of a node that cannot tell what others have
+// acknowledged lately.
+const staleHeader = "Trivet-Possibly-Stale"
+
+// New returns a server. authenticator may return nil while the node is starting;
+// fresh fails while this node may not have what others acknowledged; nil: it always has.
+func New(databases Databases, authenticator func() *auth.Authenticator, fresh func() error) *Server {
+	s := &Server{databases: databases, auth: authenticator, fresh: fresh, running: make(chan struct{}, MaxRunning), following: make(chan struct{}, MaxFollowing)}
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	return s
 }
 
 // Handlers are the paths that the server answers.
 func (s *Server) Handlers() map[string]http.Handler {
 	return map[string]http.Handler{
-		"POST /api/v1/sql": s.authenticated(s.api),
-		"POST /db/execute": s.authenticated(s.rqliteExecute),
-		"GET /db/query":    s.authenticated(s.rqliteQuery),
-		"POST /db/query":   s.authenticated(s.rqliteQuery),
-		"POST /db/request": s.authenticated(s.rqliteRequest),
-		"GET /status":      s.authenticated(rqliteStatus),
-		"GET /nodes":       s.authenticated(rqliteNodes),
+		"POST /api/v1/sql": s.authenticated(s.running, s.api),
+		"POST /db/execute": s.authenticated(s.running, s.rqliteExecute),
+		"GET /db/query":    s.authenticated(s.running, s.rqliteQuery),
+		"POST /db/query":   s.authenticated(s.running, s.rqliteQuery),
+		"POST /db/request": s.authenticated(s.running, s.rqliteRequest),
+		"GET /status":      s.authenticated(s.running, rqliteStatus),
+		"GET /nodes":       s.authenticated(s.running, rqliteNodes),
+
+		"GET /api/v1/databases/{database}/changes": s.authenticated(s.following, s.follow),
 	}
 }
 
 type answerer func(w http.ResponseWriter, r *http.Request, user storage.SQLUser) error
 
 // authenticated finds out who asks, and answers errors.
-func (s *Server) authenticated(answer answerer) http.Handler {
+func (s *Server) authenticated(slots chan struct{}, answer answerer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
-		case s.running <- struct{}{}:
-			defer func() { <-s.running }()
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
 		default:
 			fail(w, &storage.SQLError{State: "53300", Message: "too many requests are running", Hint: "try again later"})
 			return
@@ -69,6 +84,9 @@ func (s *Server) authenticated(answer answerer) http.Handler {
 		if r.Header.Get("Sec-Fetch-Site") == "cross-site" { // a page elsewhere must not use a password that the browser remembers
 			fail(w, &storage.SQLError{State: "42501", Message: "requests from pages of other sites are refused"})
 			return
+		}
+		if s.fresh != nil && s.fresh() != nil {
+			w.Header().Set(staleHeader, "no quorum")
 		}
 		user, err := s.user(r)
 		if err == nil {
@@ -115,7 +133,7 @@ func (s *Server) user(r *http.Request) (storage.SQLUser, error) {
 var statuses = map[string]int{
 	"28": http.StatusUnauthorized, "42501": http.StatusForbidden, "3D": http.StatusNotFound, "40": http.StatusConflict, "23": http.StatusConflict,
 	"53": http.StatusServiceUnavailable, "53100": http.StatusInsufficientStorage, "57": http.StatusServiceUnavailable, "57014": http.StatusRequestTimeout,
-	"54": http.StatusRequestEntityTooLarge, "XX": http.StatusInternalServerError,
+	"54": http.StatusRequestEntityTooLarge, "55000": http.StatusGone, "XX": http.StatusInternalServerError,
 }
 
 // problem is an error as the client gets it.

@@ -17,8 +17,10 @@ import (
 
 type fixture struct {
 	*httptest.Server
-	t     *testing.T
-	token string
+	t      *testing.T
+	token  string
+	store  *storage.Store
+	server *Server
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -47,12 +49,30 @@ func newFixture(t *testing.T) *fixture {
 	must(err)
 	a := auth.NewAuthenticator(store, auth.Config{})
 	mux := http.NewServeMux()
-	for pattern, h := range New(store, func() *auth.Authenticator { return a }).Handlers() {
+	answers := New(store, func() *auth.Authenticator { return a }, nil)
+	for pattern, h := range answers.Handlers() {
 		mux.Handle(pattern, h)
 	}
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
-	return &fixture{server, t, token}
+	return &fixture{server, t, token, store, answers}
+}
+
+// get returns the status and the body of an answer.
+func (f *fixture) get(path string) (int, string) {
+	f.t.Helper()
+	r, err := http.NewRequest(http.MethodGet, f.URL+path, nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+f.token)
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	data, _ := io.ReadAll(response.Body)
+	return response.StatusCode, strings.TrimSpace(string(data))
 }
 
 // post returns the status and the body of an answer.
