@@ -95,6 +95,7 @@ func mailBrowser(t *testing.T) (*node, *browser) {
 	n.put("admin", "Sent", 1, "From: "+me+"\nTo: Priya Raman <priya@studio.example>\nSubject: Re: Floor plan, second draft\nMessage-ID: <plan2@mail.example>\nIn-Reply-To: <plan1@mail.example>\nReferences: <plan1@mail.example>\n\nCould the window be a little wider?\n")
 	n.put("admin", "Junk", 0, "From: Lucky Lottery <win@prize.example>\nTo: "+me+"\nSubject: You have won\nMessage-ID: <won@prize.example>\n\nClaim your prize now.\n")
 	b := newBrowser(t, n)
+	b.do("the size of a desk", chromedp.EmulateViewport(1280, 844)) // list and message stand side by side
 	b.open("/mail")
 	b.logIn(me, password)
 	b.text("Snow forecast")
