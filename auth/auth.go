@@ -248,6 +248,13 @@ func (a *Authenticator) guess(ctx context.Context, c Channel, cred credential, c
 			return used, false
 		}
 	}
+	if cred.Apart && c.Service != ServiceWeb { // likewise: only an app password has a name
+		right := check
+		check = func() (storage.AppPassword, bool) {
+			used, ok := right()
+			return used, ok && used.Name != ""
+		}
+	}
 	id, err := a.decide(ctx, c.Remote, cred, check)
 	attempt := Attempt{Remote: c.Remote, Service: c.Service, Outcome: outcome(err)}
 	if cred.known {

@@ -26,7 +26,7 @@ type Checksum struct {
 
 // checksumTables are the tables of mail.db and the keys they are read by.
 var checksumTables = [...]struct{ name, order string }{
-	{"account", "id"}, {"acl", "mailbox_id, identifier"}, {"alias", "id"}, {"alias_target", "alias_id, target"}, {"web_session", "hash"}, {"saved_query", "account_id, database, name"}, {"domain_administrator", "domain_id, account_id"}, {"certificate_file", "name"}, {"certificate_lock", "name"}, {"annotation", "account_id, mailbox_id, reader, entry"}, {"credential", "account_id"}, {"domain", "id"},
+	{"account", "id"}, {"acl", "mailbox_id, identifier"}, {"alias", "id"}, {"alias_target", "alias_id, target"}, {"web_session", "hash"}, {"second_factor", "id"}, {"recovery_code", "account_id, hash"}, {"second_factor_choice", "account_id"}, {"web_pending", "hash, purpose"}, {"saved_query", "account_id, database, name"}, {"domain_administrator", "domain_id, account_id"}, {"certificate_file", "name"}, {"certificate_lock", "name"}, {"annotation", "account_id, mailbox_id, reader, entry"}, {"credential", "account_id"}, {"domain", "id"},
 	{"expunged", "mailbox_id, modseq, uid"}, {"invitation", "hash"}, {"mailbox", "id"}, {"mailbox_message", "mailbox_id, uid"}, {"message", "id"},
 	{"app_password", "id"}, {"cram_secret", "account_id"}, {"dkim_key", "id"},
 	{"domain_policy", "domain_id"}, {"forward", "account_id"}, {"mail_group", "id"}, {"mail_group_member", "group_id, address"},

@@ -69,6 +69,9 @@ const (
 	kindCreateWebSession kind = 160
 	kindTouchWebSession  kind = 161
 	kindEndWebSessions   kind = 162
+	kindSetFactor        kind = 170
+	kindUseFactor        kind = 171
+	kindPending          kind = 172
 	kindSaveQuery        kind = 174
 	kindRemoveSavedQuery kind = 175
 

@@ -195,6 +195,9 @@ func applyRemoveAccount(t *tx, b named) (any, error) {
 	if err := t.dropCopiesOf(id); err != nil {
 		return nil, err
 	}
+	if err := t.dropLogins(id); err != nil {
+		return nil, err
+	}
 	_, err = t.mail.exec("DELETE FROM account WHERE id = ?", id)
 	return nil, err
 }

@@ -52,6 +52,11 @@ func (cr *Credentials) readOthers(c *conn) error {
 	if err != nil {
 		return err
 	}
+	_, err = c.row(`SELECT EXISTS (SELECT 1 FROM second_factor WHERE account_id = ?1) AND NOT EXISTS (SELECT 1 FROM second_factor_choice WHERE account_id = ?1)`,
+		func(st *sqlite.Stmt) { cr.Apart = st.ColumnBool(0) }, cr.AccountID)
+	if err != nil {
+		return err
+	}
 	return c.rows(`SELECT name, scope, created, salt, iterations, stored_key, server_key FROM app_password WHERE account_id = ? ORDER BY id`,
 		func(st *sqlite.Stmt) bool {
 			cr.AppPasswords = append(cr.AppPasswords, AppPassword{Name: st.ColumnText(0), Scope: st.ColumnText(1), Created: millis(st.ColumnInt64(2)),

@@ -552,6 +552,9 @@ var appliers = map[kind]applier{
 	kindTouchWebSession:        apply(applyTouchWebSession),
 	kindEndWebSessions:         apply(applyEndWebSessions),
 	kindSetDomainAdministrator: apply(applySetDomainAdministrator),
+	kindSetFactor:              apply(applySetFactor),
+	kindUseFactor:              apply(applyUseFactor),
+	kindPending:                apply(applyPending),
 	kindSaveQuery:              apply(applySaveQuery),
 	kindRemoveSavedQuery:       apply(applyRemoveSavedQuery),
 

@@ -66,7 +66,7 @@ var mailMigrations = [][]string{{
 	// Tokens that let a node join, by the hash of their secret.
 	`CREATE TABLE invitation (hash BLOB PRIMARY KEY, expires INTEGER NOT NULL, replica INTEGER NOT NULL, used_by TEXT NOT NULL) STRICT, WITHOUT ROWID`,
 }, imapSchema, loginSchema, queueSchema, certificateSchema, dkimSchema, addressSchema, queuePolicySchema, sqlSchema, webSchema, senderSchema, spamSchema, edgeSchema, webMailSchema, journalSchema, rosterSchema, savedQuerySchema,
-	senderRouteSchema, tlsReportSchema, spamModelSchema, serviceSchema, administratorSchema, expungedSchema, feedSchema}
+	senderRouteSchema, tlsReportSchema, spamModelSchema, serviceSchema, administratorSchema, expungedSchema, feedSchema, factorSchema}
 
 // packMigrations are those of packs/N.db.
 var packMigrations = [][]string{{

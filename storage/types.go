@@ -82,6 +82,9 @@ type Credentials struct {
 	// CRAM is the secret for CRAM-MD5; empty: it is switched off.
 	CRAM         []byte
 	AppPasswords []AppPassword
+	// Apart: there is a second factor, so that the account's own password opens the web only,
+	// and all else takes an app password.
+	Apart bool
 }
 
 // SpecialUse is a mailbox attribute of RFC 6154, with its backslash, or empty.
