@@ -12,6 +12,10 @@ import (
 // accountPage is what /account shows.
 type accountPage struct {
 	Sessions []storage.WebSession
+	Programs []storage.AppPassword
+	Scopes   []string
+	Factors  int    // that it has besides the password
+	Apart    bool   // its own password opens only the web
 	Done     string // a key of the catalogue: what was done; empty: nothing
 	Problem  string // why it was not
 }
@@ -23,6 +27,8 @@ func (s *Shell) showAccount(w http.ResponseWriter, r *http.Request, v *Visit) er
 		page.Done = "account.password-changed"
 	case "session":
 		page.Done = "account.session-ended"
+	case "app":
+		page.Done = "app.removed"
 	}
 	return s.renderAccount(w, r, v, page, http.StatusOK)
 }
@@ -32,6 +38,15 @@ func (s *Shell) renderAccount(w http.ResponseWriter, r *http.Request, v *Visit, 
 	if page.Sessions, err = s.store.WebSessions(r.Context(), v.Account.ID); err != nil {
 		return err
 	}
+	have, err := s.store.Credentials(r.Context(), v.Account.Address)
+	if err != nil {
+		return err
+	}
+	second, err := s.store.SecondFactor(r.Context(), v.Account.ID)
+	if err != nil {
+		return err
+	}
+	page.Programs, page.Scopes, page.Factors, page.Apart = have.AppPasswords, appScopes[:], len(second.Factors), have.Apart
 	return s.Render(w, r, v, View{Title: "account.title", Page: s.pages.account, Data: page, Narrow: true, Status: status})
 }
 
@@ -44,15 +59,14 @@ func (s *Shell) changePassword(w http.ResponseWriter, r *http.Request, v *Visit)
 	if next != r.PostFormValue("again") {
 		return refuse(http.StatusBadRequest, "account.passwords-differ")
 	}
-	switch _, err := s.password(r, v.Account.Address, r.PostFormValue("current")); {
-	case errors.Is(err, auth.ErrUnavailable):
-		return refuse(http.StatusServiceUnavailable, "login.unavailable")
-	case errors.Is(err, auth.ErrThrottled):
-		return refuse(http.StatusTooManyRequests, "account.throttled")
-	case err != nil:
-		return refuse(http.StatusForbidden, "account.wrong-password")
+	if status, problem := s.confirm(r, v); status != 0 {
+		return refuse(status, problem)
 	}
-	verifier, err := auth.NewVerifier(next)
+	have, err := s.store.Credentials(r.Context(), v.Account.Address)
+	if err != nil {
+		return err
+	}
+	verifier, err := auth.NewVerifierLike(next, have.Verifier) // so that app passwords go on with SCRAM
 	switch {
 	case errors.Is(err, auth.ErrPasswordEmpty), errors.Is(err, auth.ErrPasswordTooLong):
 		return refuse(http.StatusBadRequest, "account.password-length")

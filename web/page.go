@@ -23,7 +23,7 @@ var ownAssets embed.FS
 
 // pages are the shell's own.
 type pages struct {
-	login, account, manual, problem *template.Template
+	login, account, manual, problem, second, security, enrol, shown *template.Template
 }
 
 func (s *Shell) ownPages() (p pages, err error) {
@@ -33,7 +33,8 @@ func (s *Shell) ownPages() (p pages, err error) {
 		errs = append(errs, err)
 		return t
 	}
-	p = pages{login: parse("login"), account: parse("account"), manual: parse("manual"), problem: parse("problem")}
+	p = pages{login: parse("login"), account: parse("account"), manual: parse("manual"), problem: parse("problem"),
+		second: parse("second"), security: parse("security"), enrol: parse("enrol"), shown: parse("shown")}
 	return p, errors.Join(errs...)
 }
 

@@ -73,6 +73,12 @@ func loginURL(u *url.URL) string {
 	return "/login?next=" + url.QueryEscape(u.RequestURI())
 }
 
+// loginPath leads to the login page and from there to a path of this server.
+func loginPath(next string) string { return "/login?next=" + url.QueryEscape(next) }
+
+// secondURL leads to the page that asks for the second factor.
+func secondURL(next string) string { return "/login/second?next=" + url.QueryEscape(next) }
+
 // localPath is target if it is a path of this server, else "/".
 func localPath(target string) string {
 	u, err := url.Parse(target)

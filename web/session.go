@@ -119,11 +119,7 @@ func (s *Shell) login(w http.ResponseWriter, r *http.Request, v *Visit) error {
 	form := loginForm{Address: strings.TrimSpace(r.PostFormValue("address")), Next: localPath(r.PostFormValue("next"))}
 	identity, err := s.password(r, form.Address, r.PostFormValue("password"))
 	if err == nil {
-		if err := s.begin(w, r, identity); err != nil {
-			return err
-		}
-		http.Redirect(w, r, form.Next, http.StatusSeeOther)
-		return nil
+		return s.enter(w, r, identity, form.Next)
 	}
 	status := http.StatusForbidden
 	var throttled *auth.ThrottledError

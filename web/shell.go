@@ -25,11 +25,28 @@ type Store interface {
 	EndWebSession(ctx context.Context, account, id int64) error
 	EndWebSessions(ctx context.Context, account, except int64) error
 	SetPassword(ctx context.Context, address string, v storage.Verifier) error
+	Account(ctx context.Context, id int64) (storage.Account, error)
+
+	SecondFactor(ctx context.Context, account int64) (storage.SecondFactor, error)
+	AddFactor(ctx context.Context, f storage.Factor, codes [][sha256.Size]byte) error
+	RemoveFactor(ctx context.Context, account, id int64) error
+	SetRecoveryCodes(ctx context.Context, account int64, codes [][sha256.Size]byte) error
+	SetOpenPassword(ctx context.Context, account int64, open bool) error
+	UseFactor(ctx context.Context, u storage.FactorUse) error
+	PutPending(ctx context.Context, p storage.Pending, life time.Duration) error
+	Pending(ctx context.Context, hash [sha256.Size]byte, purpose storage.PendingPurpose) (storage.Pending, error)
+	EndPending(ctx context.Context, hash [sha256.Size]byte, purpose storage.PendingPurpose) error
+
+	Credentials(ctx context.Context, address string) (storage.Credentials, error)
+	AddAppPassword(ctx context.Context, address, name, scope string, v storage.Verifier) error
+	RemoveAppPassword(ctx context.Context, address, name string) error
+	Note(e storage.JournalEntry)
 }
 
 // Authenticator checks passwords; [auth.Authenticator] is one.
 type Authenticator interface {
 	Password(ctx context.Context, c auth.Channel, user, password string) (auth.Identity, error)
+	SecondFactor(ctx context.Context, c auth.Channel, who auth.Identity, check func() bool) error
 }
 
 // Role is who may see a page.
@@ -136,7 +153,7 @@ func newShell(cfg Config, mux *http.ServeMux) (*Shell, error) {
 		return nil, err
 	}
 	var err error
-	if s.layout, err = template.New("layout.html").Funcs(template.FuncMap{"asset": s.assets.url, "sign": s.sign}).ParseFS(ownTemplates, "templates/layout.html"); err != nil {
+	if s.layout, err = template.New("layout.html").Funcs(template.FuncMap{"asset": s.assets.url, "sign": s.sign, "otpauth": otpauth}).ParseFS(ownTemplates, "templates/layout.html"); err != nil {
 		return nil, err
 	}
 	if s.pages, err = s.ownPages(); err != nil {
@@ -150,6 +167,9 @@ func newShell(cfg Config, mux *http.ServeMux) (*Shell, error) {
 	s.Mount("GET /account", Access{Role: User}, s.showAccount)
 	s.Mount("POST /account/password", Access{Role: User, Body: maxLoginBody}, s.changePassword)
 	s.Mount("POST /account/sessions/end", Access{Role: User}, s.endSession)
+	s.mountSecond()
+	s.mountSecurity()
+	s.mountAppPasswords()
 	s.Mount("GET /{$}", Access{}, s.home)
 	s.Mount("/", Access{}, func(http.ResponseWriter, *http.Request, *Visit) error { return errNoPage })
 	if cfg.Manual != nil {

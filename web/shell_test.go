@@ -26,9 +26,12 @@ type fakeStore struct {
 	touched  int
 	password storage.Verifier
 	err      error // of every change
+	factors  fakeFactors
 }
 
-func newFakeStore() *fakeStore { return &fakeStore{sessions: map[[32]byte]storage.WebSession{}} }
+func newFakeStore() *fakeStore {
+	return &fakeStore{sessions: map[[32]byte]storage.WebSession{}, factors: fakeFactors{pending: map[string]storage.Pending{}}}
+}
 
 func (f *fakeStore) CreateWebSession(_ context.Context, hash [sha256.Size]byte, w storage.WebSession, life time.Duration) error {
 	w.ID, w.Created, w.Used, w.Expires = int64(len(f.sessions)+1), time.Now(), time.Now(), time.Now().Add(life)
@@ -109,6 +112,7 @@ type testShell struct {
 	server *httptest.Server
 	client *http.Client // follows no redirects
 	cookie *http.Cookie
+	login  *http.Cookie // of one that waits for the second factor
 	ready  error
 }
 

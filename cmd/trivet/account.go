@@ -17,6 +17,7 @@ func (c *cli) accountCommand() *cobra.Command {
 		command("remove ADDRESS", "Remove an account with all its mail", 1, 1, c.accountRemove),
 		c.accountPasswordCommand(),
 		c.appPasswordCommand(),
+		c.factorCommand(),
 		c.accountDisableCommand(),
 		c.accountQuotaCommand(),
 		c.accountLimitCommand(),

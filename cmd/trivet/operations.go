@@ -92,6 +92,7 @@ func (n *node) operations() map[string]operation {
 	}
 	maps.Copy(operations, n.senderOperations())
 	maps.Copy(operations, n.spamSenderOperations())
+	maps.Copy(operations, n.factorOperations())
 	maps.Copy(operations, n.spamOperations())
 	maps.Copy(operations, n.settingsOperations())
 	return operations
