@@ -44,6 +44,21 @@ func (b *browser) says(selector string) string {
 	return strings.TrimSpace(text)
 }
 
+// turn does steps that lead to another page, and waits for that.
+func (b *browser) turn(what string, steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	if _, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("document.documentElement.dataset.old = 'yes'")); err != nil {
+		b.t.Fatalf("%s: %v", what, err)
+	}
+	b.do(what, steps...)
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if fresh, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool]("!document.documentElement.dataset.old && document.readyState === 'complete'")); err == nil && fresh {
+			return
+		}
+	}
+	b.t.Fatalf("%s: the page stays", what)
+}
+
 // isIn waits until somebody is logged in, wherever that leads to.
 func (b *browser) isIn() {
 	b.t.Helper()
@@ -111,7 +126,7 @@ func TestBrowserSecondFactor(t *testing.T) {
 	}
 	show := func(code string) {
 		t.Helper()
-		b.do("show "+code, chromedp.SetValue("[name=code]", code), chromedp.Click("form:has([name=code]) button"))
+		b.turn("show "+code, chromedp.SetValue("[name=code]", code), chromedp.Click("form:has([name=code]) button"))
 	}
 	logOut()
 	b.shots("second")
