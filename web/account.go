@@ -1,7 +1,6 @@
 package web
 
 import (
-	"errors"
 	"net/http"
 	"strconv"
 
@@ -67,13 +66,8 @@ func (s *Shell) changePassword(w http.ResponseWriter, r *http.Request, v *Visit)
 		return err
 	}
 	verifier, err := auth.NewVerifierLike(next, have.Verifier) // so that app passwords go on with SCRAM
-	switch {
-	case errors.Is(err, auth.ErrPasswordEmpty), errors.Is(err, auth.ErrPasswordTooLong):
-		return refuse(http.StatusBadRequest, "account.password-length")
-	case errors.Is(err, auth.ErrPasswordCharacters):
-		return refuse(http.StatusBadRequest, "account.password-characters")
-	case err != nil:
-		return err
+	if err != nil {
+		return refuse(http.StatusBadRequest, passwordProblem(err))
 	}
 	if err := s.store.SetPassword(r.Context(), v.Account.Address, verifier); err != nil {
 		return err

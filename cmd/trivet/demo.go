@@ -130,7 +130,7 @@ func (c *cli) prepareDemo(ctx context.Context, s *settings, admin demoAccount) e
 		return err
 	}
 	s.Node = newNodeID()
-	_, err = c.prepare(ctx, storage.NewAccount{Address: admin.Address, Name: admin.Name, Admin: true, Verifier: verifier}, demoDomain, *s)
+	_, err = c.prepare(ctx, firstAdmin{NewAccount: storage.NewAccount{Address: admin.Address, Name: admin.Name, Admin: true, Verifier: verifier}}, demoDomain, *s)
 	return err
 }
 

@@ -302,7 +302,7 @@ func (n *node) earlyServices(open listeners) ([]service, error) {
 		return nil, err
 	}
 	n.shell = webServer.Shell()
-	if err := errors.Join(n.mountConsole(), n.mountAdministration()); err != nil {
+	if err := errors.Join(n.mountConsole(), n.mountAdministration(), n.mountSetup()); err != nil {
 		control.Close()
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func startNode(t *testing.T, change ...func(*settings)) (n *node, stop func()) {
 	}
 	failpoints := os.Getenv(failpointVariable)
 	os.Unsetenv(failpointVariable) // they are for the node, not for what sets it up
-	_, err = c.prepare(t.Context(), storage.NewAccount{Address: "admin@example.org", Admin: true, Verifier: verifier}, "example.org", s)
+	_, err = c.prepare(t.Context(), firstAdmin{NewAccount: storage.NewAccount{Address: "admin@example.org", Admin: true, Verifier: verifier}}, "example.org", s)
 	if err != nil {
 		t.Fatal(err)
 	}

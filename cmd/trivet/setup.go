@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"trivet/raft"
 	"trivet/storage"
+	"trivet/web"
 )
 
 // setupPatience is how long a new node may take to be ready on a slow disk.
@@ -50,8 +52,10 @@ type installation struct {
 	Node     string   `json:"node"`
 	Hostname string   `json:"hostname"`
 	Domain   string   `json:"domain"`
-	Address  string   `json:"address"`            // of the administrator
-	Password string   `json:"password,omitempty"` // when it was made up
+	Address  string   `json:"address"`             // of the administrator
+	Password string   `json:"password,omitempty"`  // when it was made up
+	URL      string   `json:"url,omitempty"`       // of the wizard, good once; empty: no listener
+	LocalURL string   `json:"local_url,omitempty"` // the same from this machine
 	Records  []record `json:"records"`
 }
 
@@ -63,10 +67,24 @@ func (i installation) text(w io.Writer, dataFlag string) {
 	fmt.Fprintf(w, "\nPublish these DNS records:\n\n")
 	zoneFile(i.Domain, i.Records)(w)
 	fmt.Fprintf(w, "\nThen run: trivet serve%s\n", dataFlag)
+	if i.URL != "" || i.LocalURL != "" {
+		fmt.Fprintf(w, "\nand open in a browser, within a day (it is good once; until there is a certificate, the browser warns):\n\n")
+	}
+	for _, url := range []string{i.URL, i.LocalURL} {
+		if url != "" {
+			fmt.Fprintf(w, "  %s\n", url)
+		}
+	}
 	fmt.Fprintf(w, "\nOnce it runs and the records are published:\n\n")
 	fmt.Fprintf(w, "  trivet certificate acme --agree%s\tcertificates that clients accept, from Let's Encrypt\n", dataFlag)
 	fmt.Fprintf(w, "  trivet domain check %s%s\twhat is still wrong in the DNS\n", i.Domain, dataFlag)
 	fmt.Fprintf(w, "  trivet doctor%s\twhat else keeps mail from going and coming\n", dataFlag)
+}
+
+// firstAdmin is the first administrator, and the hash of what opens the wizard; zero: nothing does.
+type firstAdmin struct {
+	storage.NewAccount
+	token [sha256.Size]byte
 }
 
 // setup prepares the folder.
@@ -93,12 +111,16 @@ func (c *cli) setup(ctx context.Context, admin string, s settings, fromStdin boo
 	if s.Hostname == "" {
 		s.Hostname = text("mail." + domain)
 	}
-	records, err := c.prepare(ctx, storage.NewAccount{Address: admin, Admin: true, Verifier: verifier}, domain, s)
+	token, hash := web.NewSetupToken()
+	first := firstAdmin{storage.NewAccount{Address: admin, Admin: true, Verifier: verifier}, hash}
+	records, err := c.prepare(ctx, first, domain, s)
 	if err != nil {
 		return installation{}, fmt.Errorf("set up %s: %w", c.dir, err)
 	}
-	return installation{Data: string(c.dir), Node: string(s.Node), Hostname: string(s.Hostname), Domain: domain, Address: admin,
-		Password: password, Records: records}, nil
+	made := installation{Data: string(c.dir), Node: string(s.Node), Hostname: string(s.Hostname), Domain: domain, Address: admin,
+		Password: password, Records: records}
+	made.URL, made.LocalURL = firstRunURLs(s, token)
+	return made, nil
 }
 
 // newNodeID names a node: never the same twice.
@@ -108,7 +130,7 @@ func newNodeID() text {
 	return text("n-" + hex.EncodeToString(random[:]))
 }
 
-func (c *cli) prepare(ctx context.Context, admin storage.NewAccount, domain string, s settings) (records []record, err error) {
+func (c *cli) prepare(ctx context.Context, admin firstAdmin, domain string, s settings) (records []record, err error) {
 	err = c.dir.install(s, func(partial dataDir) (err error) {
 		records, err = firstState(ctx, partial, admin, domain, s)
 		return err
@@ -150,7 +172,7 @@ func (d dataDir) install(s settings, make func(partial dataDir) error) error {
 
 // firstState makes a cluster of one, writes the first decisions into it, and
 // returns what to publish for the domain.
-func firstState(ctx context.Context, dir dataDir, admin storage.NewAccount, domain string, s settings) (records []record, err error) {
+func firstState(ctx context.Context, dir dataDir, admin firstAdmin, domain string, s settings) (records []record, err error) {
 	log := slog.New(slog.DiscardHandler)
 	if err := raft.Bootstrap(raftConfig(dir, s, log, nil)); err != nil {
 		return nil, err
@@ -176,15 +198,22 @@ func firstState(ctx context.Context, dir dataDir, admin storage.NewAccount, doma
 	return records, errors.Join(err, n.close())
 }
 
-func (n *node) firstDecisions(ctx context.Context, admin storage.NewAccount, domain string) error {
+func (n *node) firstDecisions(ctx context.Context, admin firstAdmin, domain string) error {
 	if _, err := n.store.CreateDomain(ctx, domain); err != nil {
 		return err
 	}
 	if err := n.ensureDKIMKey(ctx, domain); err != nil {
 		return err
 	}
-	if _, err := n.store.CreateAccount(ctx, admin); err != nil {
+	account, err := n.store.CreateAccount(ctx, admin.NewAccount)
+	if err != nil {
 		return err
+	}
+	wizard := storage.Pending{Hash: admin.token, Purpose: storage.PendingSetup, Account: account.ID}
+	if admin.token != [sha256.Size]byte{} {
+		if err := n.store.PutPending(ctx, wizard, web.SetupLife); err != nil {
+			return err
+		}
 	}
 	if err := n.addOperators(ctx, domain, admin.Address); err != nil {
 		return err
