@@ -50,27 +50,24 @@ func (m *Room) tell(v *web.Visit) func(context.Context, *web.Stream) error {
 		if err := s.Send("count", c); err != nil {
 			return err
 		}
-		inbox, err := m.store.MailboxByID(ctx, (&frame{Boxes: boxes}).Inbox().ID)
-		if err != nil {
-			return err
-		}
+		inbox := (&frame{Boxes: boxes}).Inbox() // of the same moment as the state
 		if first {
-			next = inbox.UIDNext
+			next = inbox.uidNext
 			return nil
 		}
-		if inbox.UIDNext > next {
+		if inbox.uidNext > next {
 			if err := m.tellArrivals(ctx, s, inbox, next); err != nil {
 				return err
 			}
-			next = inbox.UIDNext
+			next = inbox.uidNext
 		}
 		return nil
 	}
 }
 
-func (m *Room) tellArrivals(ctx context.Context, s *web.Stream, inbox storage.Mailbox, from uint32) error {
-	from = max(from, inbox.UIDNext-min(inbox.UIDNext, maxArrivals))
-	items, err := m.store.Items(ctx, inbox.ID, []storage.Range{{First: from, Last: inbox.UIDNext}}, storage.FieldEnvelope, maxArrivals)
+func (m *Room) tellArrivals(ctx context.Context, s *web.Stream, inbox box, from uint32) error {
+	from = max(from, inbox.uidNext-min(inbox.uidNext, maxArrivals))
+	items, err := m.store.Items(ctx, inbox.ID, []storage.Range{{First: from, Last: inbox.uidNext}}, storage.FieldEnvelope, maxArrivals)
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,7 @@ type box struct {
 	Messages uint32
 	Inbox    bool
 	modseq   uint64
+	uidNext  uint32
 }
 
 // Path is where the mailbox is.
@@ -75,7 +76,7 @@ var uses = [...]struct {
 }
 
 func boxOf(b storage.Mailbox) (box, int) {
-	out := box{ID: b.ID, Name: b.Name, Use: b.SpecialUse, Unseen: b.Unseen, Messages: b.Messages, Inbox: b.Name == storage.Inbox, Sign: "folder", modseq: b.HighestModSeq}
+	out := box{ID: b.ID, Name: b.Name, Use: b.SpecialUse, Unseen: b.Unseen, Messages: b.Messages, Inbox: b.Name == storage.Inbox, Sign: "folder", modseq: b.HighestModSeq, uidNext: b.UIDNext}
 	if out.Inbox {
 		out.Label, out.Sign = "mail.inbox", "inbox"
 		return out, 0
