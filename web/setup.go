@@ -143,11 +143,7 @@ func (w *setup) enter(rw http.ResponseWriter, r *http.Request, v *Visit) error {
 			return err
 		}
 	}
-	if err := w.shell.begin(rw, r, auth.Identity{AccountID: account.ID, Address: account.Address, Admin: account.Admin}); err != nil {
-		return err
-	}
-	http.Redirect(rw, r, "/setup", http.StatusSeeOther)
-	return nil
+	return w.shell.enter(rw, r, auth.Identity{AccountID: account.ID, Address: account.Address, Admin: account.Admin}, "/setup") // the link is a password, not a second factor
 }
 
 // passwordProblem is what is said of a password that was not taken.
