@@ -217,6 +217,9 @@ func (h *sqlHost) Propose(ctx context.Context, base uint64, effect, changes []by
 	if err != nil {
 		return err
 	}
+	if h.store.cfg.SQLObserver != nil {
+		h.store.cfg.SQLObserver.Effect(len(effect))
+	}
 	change := changeDatabase{ID: h.id, Base: base, Pages: e.Pages, Changes: changes}
 	if len(effect) <= effectPart {
 		change.Effect = effect
@@ -296,6 +299,14 @@ type SQLUser struct {
 // OpenSQL opens a session on a database by its name. KindNotFound: there is
 // none, or none that the user may know of.
 func (s *Store) OpenSQL(ctx context.Context, user SQLUser, name string, consistency Consistency) (SQLSession, error) {
+	session, err := s.openSQL(ctx, user, name, consistency)
+	if err != nil || s.cfg.SQLObserver == nil {
+		return session, err
+	}
+	return observed{session, s.cfg.SQLObserver}, nil
+}
+
+func (s *Store) openSQL(ctx context.Context, user SQLUser, name string, consistency Consistency) (SQLSession, error) {
 	before, err := s.barrierFor(consistency)
 	if err != nil {
 		return nil, err

@@ -42,6 +42,8 @@ type Config struct {
 	// SearchSettle is how long a new message may wait before it is in the search
 	// index; 0: search.DefaultSettle.
 	SearchSettle time.Duration
+	// SQLObserver is told of SQL statements; nil: nobody is.
+	SQLObserver SQLObserver
 	// Rebuilds opens a damaged state as well: other nodes have it, see [Machine.Damaged].
 	Rebuilds bool
 	// Failpoint is called at each of [Sites]; what it returns becomes

@@ -61,7 +61,7 @@ func (a *activity) list(now admin.Sample) []admin.Sample {
 func (m *metrics) counters(at time.Time) admin.Sample {
 	is := func(label string) func(string) bool { return func(value string) bool { return value == label } }
 	return admin.Sample{At: at, Received: total(m.smtpMessages, is("250")), Refused: total(m.smtpMessages, func(code string) bool { return !strings.HasPrefix(code, "2") }),
-		Sent: total(m.results, is("sent")), Statements: 0}
+		Sent: total(m.results, is("sent")), Statements: total(m.statements, func(string) bool { return true })}
 }
 
 // total adds up the counters of a vector whose only label has one of some values.

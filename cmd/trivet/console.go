@@ -2,12 +2,21 @@ package main
 
 import (
 	"trivet/raft"
+	"trivet/storage"
 	"trivet/web/sql"
 )
 
 // mountConsole puts the SQL console on the web.
 func (n *node) mountConsole() error {
-	_, err := sql.NewConsole(n.shell, n.store, n.freshness, nil)
+	var ready []sql.NamedQuery
+	for _, q := range storage.MailQueries() {
+		named := sql.NamedQuery{Name: q.Title, SQL: q.SQL, Params: map[string]string{}}
+		for _, p := range q.Parameters {
+			named.Params[p.Name] = p.Default
+		}
+		ready = append(ready, named)
+	}
+	_, err := sql.NewConsole(n.shell, n.store, n.freshness, map[string][]sql.NamedQuery{storage.MailDatabase: ready})
 	return err
 }
 

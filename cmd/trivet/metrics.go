@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"sync"
@@ -28,6 +29,9 @@ type metrics struct {
 	results      *prometheus.CounterVec   // of recipients elsewhere, by outcome
 	connections  *prometheus.CounterVec   // to other systems, by outcome
 	transactions prometheus.Histogram     // with other systems
+	statements   *prometheus.CounterVec   // of SQL, by SQLSTATE
+	sqlSeconds   prometheus.Histogram
+	sqlEffects   prometheus.Counter // octets
 	collectors   []prometheus.Collector
 }
 
@@ -61,11 +65,17 @@ func newMetrics() *metrics {
 		Name: "trivet_queue_connections_total", Help: "Connections to other mail servers, by outcome."}, []string{"outcome"})
 	m.transactions = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "trivet_queue_transaction_seconds", Help: "Time of sending one message to some recipients over a connection.", Buckets: latencies()})
+	m.statements = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "trivet_sql_statements_total", Help: "SQL statements, by SQLSTATE; 00000 is done."}, []string{"sqlstate"})
+	m.sqlSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "trivet_sql_statement_seconds", Help: "Time of an SQL statement, or of several in one transaction.", Buckets: latencies()})
+	m.sqlEffects = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "trivet_sql_effect_bytes_total", Help: "Octets that SQL transactions of this node put into the log."})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "trivet_build_info", Help: "Always 1; the label tells the release.",
 		ConstLabels: prometheus.Labels{"version": release}})
 	build.Set(1)
 	m.collectors = []prometheus.Collector{m.smtpSessions, m.smtpRefused, m.smtpMessages, m.smtpBytes, m.smtpSeconds, m.proposals, m.logins, build,
-		m.results, m.connections, m.transactions}
+		m.results, m.connections, m.transactions, m.statements, m.sqlSeconds, m.sqlEffects}
 	return m
 }
 
@@ -137,6 +147,18 @@ func (m *metrics) proposal(took time.Duration, err error) {
 	}
 	m.proposals.WithLabelValues(outcome).Observe(took.Seconds())
 }
+
+// sqlDone is the SQLSTATE of what went well.
+const sqlDone = "00000"
+
+// Statement implements [storage.SQLObserver].
+func (m *metrics) Statement(state string, took time.Duration) {
+	m.statements.WithLabelValues(cmp.Or(state, sqlDone)).Inc()
+	m.sqlSeconds.Observe(took.Seconds())
+}
+
+// Effect implements [storage.SQLObserver].
+func (m *metrics) Effect(octets int) { m.sqlEffects.Add(float64(octets)) }
 
 // login counts an attempt to log in.
 func (m *metrics) login(outcome auth.Outcome) { m.logins.WithLabelValues(string(outcome)).Inc() }

@@ -89,7 +89,7 @@ func openNode(dir dataDir, s settings, log *slog.Logger, cluster net.Listener) (
 	if err != nil {
 		return nil, err
 	}
-	n.store, err = storage.Open(storage.Config{Rebuilds: cluster != nil && len(peers) > 0, Dir: string(dir), Logger: log, Failpoint: failpoint, PackBytes: int64(s.PackSize), SQL: s.sqlLimits(), Now: n.now})
+	n.store, err = storage.Open(storage.Config{Rebuilds: cluster != nil && len(peers) > 0, Dir: string(dir), Logger: log, Failpoint: failpoint, PackBytes: int64(s.PackSize), SQL: s.sqlLimits(), SQLObserver: n.metrics, Now: n.now})
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,10 @@ type Console struct {
 }
 
 // NamedQuery is a question that a database comes with.
-type NamedQuery struct{ Name, About, SQL string }
+type NamedQuery struct {
+	Name, SQL string
+	Params    map[string]string // what its parameters are at first
+}
 
 // NewConsole mounts the console on a shell. queries are the questions that come with databases, by their names.
 func NewConsole(shell *web.Shell, store Catalogue, fresh func() Freshness, queries map[string][]NamedQuery) (*Console, error) {

@@ -62,6 +62,11 @@ func (p page) Ask(sql string) string {
 	return query{Database: p.Database, SQL: sql, Consistency: p.Consistency}.url()
 }
 
+// AskReady is where a question that the database comes with is asked.
+func (p page) AskReady(q NamedQuery) string {
+	return query{Database: p.Database, SQL: q.SQL, Params: q.Params, Consistency: p.Consistency}.url()
+}
+
 // Before and After are the pages beside this one.
 func (p page) Before() int { return p.Page - 1 }
 func (p page) After() int  { return p.Page + 1 }

@@ -57,7 +57,7 @@ func newDesk(t *testing.T) *desk {
 	must(err)
 	server.Shell().SetAuth(auth.NewAuthenticator(store, auth.Config{}))
 	_, err = NewConsole(server.Shell(), store, func() Freshness { return Freshness{Node: "n1", Index: 7, Age: 1500 * time.Millisecond} },
-		map[string][]NamedQuery{"shop": {{"Cheap things", "what costs little", "SELECT * FROM item WHERE price < :most"}}})
+		map[string][]NamedQuery{"shop": {{"Cheap things", "SELECT * FROM item WHERE price < :most", map[string]string{"most": "5"}}}})
 	must(err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
@@ -163,7 +163,7 @@ func TestConsoleAnswers(t *testing.T) {
 		has   []string
 		lacks []string
 	}{
-		{"schema", nil, []string{"maker", "PRIMARY KEY", "→ maker", "unique", ">250<", "Cheap things", "n1 at index 7", "1.5 s ago"}, nil},
+		{"schema", nil, []string{"maker", "PRIMARY KEY", "→ maker", "unique", ">250<", "Cheap things", "/sql/shop?most=5&sql=SELECT", "n1 at index 7", "1.5 s ago"}, nil},
 		{"first page", []string{"sql", "SELECT * FROM item ORDER BY id"}, []string{"thing 100<", "Rows 1 to 100 of 250", "NULL", "BLOB, 2 B", "sql=SELECT+%2A+FROM+maker+WHERE+id+%3D+%3Avalue&value=1"}, []string{"thing 101<"}},
 		{"last page", []string{"sql", "SELECT * FROM item ORDER BY id;", "_page", "2"}, []string{"thing 201<", "thing 250<", "Rows 201 to 250 of 250"}, []string{"thing 200<", `rel="next"`}},
 		{"sorted", []string{"sql", "SELECT * FROM item -- all\n;", "_sort", "-id"}, []string{"thing 250<", `aria-sort="descending"`}, []string{"thing 150<"}},
