@@ -188,6 +188,9 @@ func (d demonstration) text(w io.Writer) {
 	if d.Trust != "" {
 		fmt.Fprintf(w, "\nIts certificate is self-signed. Tell your client to trust %s, or to go on when it warns.\n", d.Trust)
 	}
+	if address, ok := d.Listen[listenHTTP]; ok && len(d.Nodes) == 0 {
+		fmt.Fprintf(w, "\nOpen http://%s/ and log in: mail, databases, administration (ann administers).\n", address)
+	}
 	fmt.Fprint(w, "\nTry:\n\n")
 	for _, command := range d.Try {
 		fmt.Fprintf(w, "  %s\n", command)

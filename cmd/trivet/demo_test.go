@@ -129,7 +129,7 @@ func TestDemoText(t *testing.T) {
 	var text strings.Builder
 	d.text(&text)
 	for _, want := range []string{"127.0.0.1:2525", "127.0.0.1:1143", "127.0.0.1:8080", "ann@demo.example\tpassword one",
-		"bob@demo.example\tpassword two", "swaks --server 127.0.0.1:2525", "curl -s --user 'ann@demo.example:one'", "mutt -e", "is removed at the end"} {
+		"bob@demo.example\tpassword two", "swaks --server 127.0.0.1:2525", "Open http://127.0.0.1:8080/ and log in", "curl -s --user 'ann@demo.example:one'", "mutt -e", "is removed at the end"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in %s", want, text.String())
 		}
