@@ -76,6 +76,9 @@ func (s *session) receiveAll(c *call, box listed, most int) ([]storage.NewMessag
 	var messages []storage.NewMessage
 	left := s.server.limits.AppendSize
 	for {
+		if s.overLimit(len(messages) + 1) { // before the next literal is asked for
+			return messages, no(s.messageLimit(), "Too many messages in one command") // RFC 9738 section 3.1: all or none
+		}
 		if len(messages) == most {
 			return messages, no("LIMIT", "Too many messages in one command")
 		}

@@ -39,6 +39,9 @@ func (s *session) capabilities() string {
 	if s.state != notAuthenticated {
 		names = append(names, afterLogin...)
 		names = append(names, "APPENDLIMIT="+strconv.FormatInt(s.server.limits.AppendSize, 10))
+		if s.server.limits.Messages > 0 {
+			names = append(names, "MESSAGELIMIT="+strconv.Itoa(s.server.limits.Messages)) // RFC 9738 section 3
+		}
 		if !s.can("LITERAL+") { // a client has one of the two (RFC 7888 section 5); what is announced is all that differs
 			names = append(names, "LITERAL-")
 		}

@@ -85,6 +85,7 @@ type Limits struct {
 	BadCommands  int           // BAD in a row before the connection is closed; default 20
 
 	AppendSize int64 // octets of an appended message, announced as APPENDLIMIT; default 64 MiB
+	Messages   int   // processed by one command, announced as MESSAGELIMIT (RFC 9738); 0, the default: any number
 	Line       int   // octets of a command without its literals; default 64 KiB
 	Literal    int64 // octets of any other literal; default 64 KiB, 4 KiB before login
 

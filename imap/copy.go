@@ -34,7 +34,8 @@ func (s *session) transfer(c *call, do transfer) (storage.Copied, error) {
 	if err != nil {
 		return storage.Copied{}, err
 	}
-	if c.name == "MOVE" || c.name == "UID MOVE" {
+	move := c.name == "MOVE" || c.name == "UID MOVE"
+	if move {
 		if err := s.writable(storage.RightMark + storage.RightExpunge); err != nil {
 			return storage.Copied{}, err
 		}
@@ -44,6 +45,10 @@ func (s *session) transfer(c *call, do transfer) (storage.Copied, error) {
 	dst, err := s.find(ctx, name, storage.RightInsert)
 	if err != nil || len(numbers) == 0 {
 		return storage.Copied{}, tryCreate(err)
+	}
+	numbers = s.limit(c, numbers)
+	if c.limit != "" && !move { // all or none
+		return storage.Copied{}, no(c.limit, "Too many messages to copy; name fewer")
 	}
 	done, err := do(ctx, s.view.mailbox.ID, s.view.uidRanges(numbers), dst.ID)
 	s.view.dirty = true

@@ -15,6 +15,8 @@ type call struct {
 	uid  bool   // numbers are UIDs, and so are those in responses
 	code string // response code of the tagged OK; may be empty
 	text string // its text; empty: "NAME completed"
+	// limit is the response code that says that not all messages were processed (RFC 9738); empty: they were
+	limit string
 }
 
 // verb is what the table knows of a command.
@@ -153,6 +155,9 @@ func (s *session) lookup(c *call) (verb, error) {
 
 // tagged writes the response that ends the command.
 func (s *session) tagged(c *call, err error) {
+	if err == nil {
+		s.tellLimit(c)
+	}
 	tag := c.tag
 	if tag == "" {
 		tag = "*" // RFC 9051 section 7.1.3: what cannot be attributed to a command

@@ -21,8 +21,24 @@ func (s *session) each(numbers []wire.Range, fields storage.Fields, f func(n uin
 
 // eachOf is each for a view that is not that of the selected mailbox.
 func (s *session) eachOf(v *view, numbers []wire.Range, fields storage.Fields, f func(n uint32, it *storage.Item) error) error {
+	return s.eachIn(s.eachBatch, v, numbers, fields, f)
+}
+
+// batches is eachBatch or eachBatchDown.
+type batches func(v *view, numbers []wire.Range, fields storage.Fields, f func(items []storage.Item) error) error
+
+// walk is the order in which the messages of a command are read.
+func (s *session) walk(descending bool) batches {
+	if descending {
+		return s.eachBatchDown
+	}
+	return s.eachBatch
+}
+
+// eachIn is eachOf in the order of walk.
+func (s *session) eachIn(walk batches, v *view, numbers []wire.Range, fields storage.Fields, f func(n uint32, it *storage.Item) error) error {
 	next := uint32(0)
-	return s.eachBatch(v, numbers, fields, func(items []storage.Item) error {
+	return walk(v, numbers, fields, func(items []storage.Item) error {
 		for i := range items {
 			n := v.sequenceNear(items[i].UID, next)
 			next = n + 1
@@ -55,15 +71,19 @@ func (s *session) eachBatch(v *view, numbers []wire.Range, fields storage.Fields
 	return nil
 }
 
+// batchOf is how many rows are read at a time.
+func batchOf(fields storage.Fields) int {
+	if fields != 0 {
+		return largeRowBatch
+	}
+	return batchSize
+}
+
 // items reads the next batch, into the memory of the last one.
 func (s *session) items(last []storage.Item, v *view, uids []storage.Range, fields storage.Fields) ([]storage.Item, error) {
-	limit := batchSize
-	if fields != 0 {
-		limit = largeRowBatch
-	}
 	ctx, cancel := s.storage()
 	defer cancel()
-	return s.server.cfg.Store.AppendItems(ctx, last, v.mailbox.ID, uids, fields, limit)
+	return s.server.cfg.Store.AppendItems(ctx, last, v.mailbox.ID, uids, fields, batchOf(fields))
 }
 
 // behind returns what of ascending ranges is behind a UID.

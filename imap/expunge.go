@@ -3,7 +3,7 @@ package imap
 import "trivet/storage"
 
 // expunge answers EXPUNGE and UID EXPUNGE (RFC 9051 sections 6.4.3 and 6.4.9). The EXPUNGE responses
-// are those of the poll that follows the command.
+// are those of the poll that follows the command. EXPUNGE itself has no limit (RFC 9738 section 3.1).
 func (s *session) expunge(c *call) error {
 	var uids []storage.Range
 	if c.uid {
@@ -14,6 +14,9 @@ func (s *session) expunge(c *call) error {
 		}
 		numbers, err := s.view.messages(set, true)
 		if err != nil || len(numbers) == 0 {
+			return err
+		}
+		if numbers, err = s.limitDeleted(c, numbers); err != nil {
 			return err
 		}
 		uids = s.view.uidRanges(numbers)

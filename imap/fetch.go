@@ -46,7 +46,8 @@ type fetching struct {
 	seen   bool           // an item sets \Seen
 	flags  bool           // FLAGS is among the items
 
-	modifiers fetchModifiers
+	modifiers  fetchModifiers
+	descending bool // from the last message to the first
 
 	nowSeen []uint32 // UIDs whose \Seen this command has set, ascending: their FLAGS are news
 	sent    int      // messages answered
@@ -74,9 +75,14 @@ func (s *session) fetch(c *call) error {
 	if err != nil {
 		return err
 	}
+	if m := f.modifiers.partial; m.given && s.overLimit(m.size()) {
+		return no(s.messageLimit(), "Too many messages to fetch; name fewer") // RFC 9738 section 3.1: nothing is done
+	}
 	if numbers, err = s.modifiedNumbers(f.modifiers, set, numbers); err != nil {
 		return err
 	}
+	numbers = s.limit(c, numbers)
+	f.descending = c.limit != ""
 	if f.seen && !s.view.readOnly && s.view.rights.Has(storage.RightSeen) {
 		if err := s.markSeen(f, numbers); err != nil {
 			return err
@@ -87,6 +93,9 @@ func (s *session) fetch(c *call) error {
 	}
 	if f.failure == nil && f.sent < count(numbers) {
 		c.code, c.text = "EXPUNGEISSUED", "Some of the messages are gone" // RFC 5530
+	}
+	if f.failure != nil && c.limit != "" {
+		s.untagged("NO", c.limit, "The last messages alone were sent") // the tagged NO has a code of its own
 	}
 	return f.failure
 }

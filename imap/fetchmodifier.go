@@ -113,6 +113,9 @@ func readPartialRange(d *wire.Decoder) partialRange {
 	return p
 }
 
+// size is how many results the range has room for.
+func (p partialRange) size() int { return int(int64(p.hi) - int64(p.lo) + 1) }
+
 // bounds returns the indexes, end excluded, of the range among n results.
 func (p partialRange) bounds(n int) (lo, hi int) {
 	lo, hi = min(int(p.lo)-1, n), min(int(p.hi), n)

@@ -75,10 +75,11 @@ func (s *session) openItem(it *storage.Item) (*storage.Body, error) {
 // fetchAll writes the responses of messages. Bodies are read some together, and never many before
 // they are written.
 func (s *session) fetchAll(f *fetching, v *view, numbers []wire.Range) error {
+	walk := s.walk(f.descending)
 	if !f.body {
-		return s.eachOf(v, numbers, f.fields, func(n uint32, it *storage.Item) error { return s.fetchOne(f, n, it, nil) })
+		return s.eachIn(walk, v, numbers, f.fields, func(n uint32, it *storage.Item) error { return s.fetchOne(f, n, it, nil) })
 	}
-	return s.eachBatch(v, numbers, f.fields, func(items []storage.Item) error {
+	return walk(v, numbers, f.fields, func(items []storage.Item) error {
 		for len(items) > 0 {
 			bodies, err := s.openItems(items)
 			if err != nil {

@@ -6,7 +6,11 @@ func (s *session) move(c *call) error {
 	done, err := s.transfer(c, s.server.cfg.Store.Move)
 	if err == nil && len(done.Source) > 0 {
 		// Untagged and ahead of the EXPUNGE responses (RFC 6851 section 4.3).
-		s.untagged("OK", copyUID(done), "Moved")
+		text := "Moved"
+		if c.limit != "" {
+			text = "Some messages were not moved"
+		}
+		s.untagged("OK", copyUID(done), text)
 		err = s.tellModSeq(c)
 	}
 	return err

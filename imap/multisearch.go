@@ -46,6 +46,7 @@ func (s *session) multisearch(c *call) error {
 	}
 	if len(sources) == 0 {
 		c.uid = true // RFC 7377 section 2.1: always UIDs
+		q.limited = c
 		return s.answerSearch(c, q)
 	}
 	return s.searchAll(c, q, sources)

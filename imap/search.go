@@ -19,6 +19,7 @@ type searching struct {
 	modseqs  bool      // a key was MODSEQ: the answer has the highest of what was found
 	program  criterion
 	progress progress
+	limited  *call // it may look at so many messages only (RFC 9738); nil: at all
 }
 
 // result is what a search found.
@@ -37,6 +38,7 @@ func (s *session) search(c *call) error {
 		}
 		return err
 	}
+	q.limited = c
 	return s.answerSearch(c, q)
 }
 
@@ -46,6 +48,7 @@ func (s *session) answerSearch(c *call, q *searching) error {
 		s.view.saved = nil // what stays if the search fails (RFC 5182 section 2.1)
 	}
 	found, err := s.matching(s.view, q)
+	q.limited = nil // q may outlive the command
 	if err == nil && len(q.order) > 0 {
 		found.numbers, err = s.sortNumbers(s.view, q.order, found.numbers)
 	}
@@ -146,10 +149,16 @@ func (s *session) matching(v *view, q *searching) (result, error) {
 			found.numbers = append(found.numbers, n+1)
 		}
 	}
+	if program.cost > costView {
+		found.numbers = s.narrow(v, program, found.numbers)
+	}
+	if q.limited != nil {
+		found.numbers = s.limitSearch(q.limited, v, found.numbers)
+	}
 	if program.cost == costView {
 		return found, nil
 	}
-	numbers := wire.Compact(s.narrow(v, program, found.numbers))
+	numbers := wire.Compact(found.numbers)
 	numbers = s.narrowByIndex(v, program, numbers)
 	found.numbers = found.numbers[:0]
 	q.progress.goal = count(numbers)

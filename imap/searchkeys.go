@@ -160,7 +160,8 @@ var searchKeys = map[string]func(*searchParser) criterion{
 	"YOUNGER": age(true), "OLDER": age(false), // RFC 5032
 	"SAVEDBEFORE": saved(before), "SAVEDON": saved(on), "SAVEDSINCE": saved(since), // RFC 8514
 	"SAVEDATESUPPORTED": constant(true),
-	"EMAILID":           (*searchParser).emailID, "THREADID": (*searchParser).threadID, // RFC 8474
+	"UIDAFTER":          uidBeyond(true), "UIDBEFORE": uidBeyond(false), // RFC 9738
+	"EMAILID": (*searchParser).emailID, "THREADID": (*searchParser).threadID, // RFC 8474
 }
 
 func constant(v bool) func(*searchParser) criterion {

@@ -35,6 +35,7 @@ func (s *session) store(c *call) error {
 	if err := s.poll(false); err != nil {
 		return err
 	}
+	numbers = s.limit(c, numbers)
 	st.change.UIDs = s.view.uidRanges(numbers)
 	var modified []uint32
 	if st.conditional && st.change.UnchangedSince == 0 {
@@ -46,7 +47,7 @@ func (s *session) store(c *call) error {
 	if st.silent && !s.condstore() {
 		return nil
 	}
-	return s.each(numbers, 0, func(n uint32, it *storage.Item) error {
+	return s.eachIn(s.walk(c.limit != ""), s.view, numbers, 0, func(n uint32, it *storage.Item) error {
 		if _, failed := slices.BinarySearch(modified, it.UID); !failed {
 			s.storeResponse(c, n, it, st.silent)
 		}

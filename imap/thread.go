@@ -27,6 +27,9 @@ func (s *session) thread(c *call) error {
 	if err := q.criteria(s, p); err != nil {
 		return err
 	}
+	if s.overLimit(len(s.view.uids)) { // RFC 9738 section 3.3: threads of a part would be other threads
+		return no(s.messageLimit(), "The mailbox has too many messages for THREAD")
+	}
 	found, err := s.matching(s.view, q)
 	if err != nil {
 		return err

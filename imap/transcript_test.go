@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -16,6 +17,7 @@ import (
 //	S: pattern   the next line must match; "…" stands for anything, "EOF" for the end
 //	S*: pattern  read lines up to one that matches
 //	# …          comment
+//	M: n         on the first line only: one command processes at most n messages (RFC 9738)
 //
 // A connection is made, and its greeting skipped, when it is first used.
 func TestTranscripts(t *testing.T) {
@@ -36,9 +38,17 @@ func TestTranscripts(t *testing.T) {
 }
 
 func play(t *testing.T, file, text string) {
-	f := newFixture(t, nil)
 	clients := map[string]*client{}
 	lines := strings.Split(text, "\n")
+	limit := 0
+	if n, ok := strings.CutPrefix(lines[0], "M: "); ok {
+		var err error
+		if limit, err = strconv.Atoi(n); err != nil {
+			t.Fatalf("%s:1: %v", file, err)
+		}
+		lines[0] = ""
+	}
+	f := newFixture(t, func(c *Config) { c.Limits.Messages = limit })
 	for i, line := range lines {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue

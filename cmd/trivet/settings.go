@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -57,6 +58,7 @@ type settings struct {
 	IMAPConnections           number
 	IMAPConnectionsPerAddress number
 	IMAPFailedLogins          number
+	IMAPMessageLimit          number
 	SQLConnections            number
 	SQLConnectionsPerAccount  number
 	SQLStatementTime          duration
@@ -194,6 +196,7 @@ func (s *settings) keys() []key {
 		{"imap-connections", "most IMAP connections at once; 0: any number", &s.IMAPConnections},
 		{"imap-connections-per-address", "most IMAP connections at once from one address; 0: any number", &s.IMAPConnectionsPerAddress},
 		{"imap-failed-logins", "failed logins after which an IMAP connection is closed; 0: any number", &s.IMAPFailedLogins},
+		{"imap-message-limit", "most messages that one IMAP command processes, at least 1000; 0: any number; the same on all nodes", &s.IMAPMessageLimit},
 		{"sql-connections", "most SQL connections at once; 0: any number", &s.SQLConnections},
 		{"sql-connections-per-account", "most SQL connections at once of one account; 0: any number", &s.SQLConnectionsPerAccount},
 		{"sql-statement-time", "longest time of an SQL statement, with the sending of its rows", &s.SQLStatementTime},
@@ -234,6 +237,7 @@ func (s settings) imapLimits() imap.Limits {
 		ConnectionsPerAddress: off(s.IMAPConnectionsPerAddress),
 		AuthFailures:          off(s.IMAPFailedLogins),
 		AppendSize:            int64(s.MaxMessageSize),
+		Messages:              int(s.IMAPMessageLimit),
 	}
 }
 
@@ -286,6 +290,9 @@ func addFlags(flags *pflag.FlagSet, defaults settings, without ...string) func(f
 func (s *settings) check() error {
 	if s.MaxMessageSize == 0 {
 		return usagef("max-message-size is at least 1")
+	}
+	if n := s.IMAPMessageLimit; n != 0 && (n < imap.LeastMessageLimit || int64(n) > math.MaxUint32) {
+		return usagef("imap-message-limit is 0, or %d to %d", imap.LeastMessageLimit, uint32(math.MaxUint32))
 	}
 	if s.Resolver != "" {
 		if _, err := dns.ParseServers(string(s.Resolver)); err != nil {

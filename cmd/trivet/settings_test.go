@@ -84,12 +84,20 @@ func TestMessagesOfNoSize(t *testing.T) {
 	}
 }
 
+func TestMessageLimitIsNoneOrAThousand(t *testing.T) {
+	for value, want := range map[string]int{"0": exitDone, "1": exitUsage, "999": exitUsage, "1000": exitDone, "4294967295": exitDone, "4294967296": exitUsage} {
+		if _, err := loadFrom(t, "", "--imap-message-limit="+value); exitStatus(err) != want {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+}
+
 // What setup writes is what serve reads, and fits on a page.
 func TestFileIsReadBack(t *testing.T) {
 	changed := []string{"--node=n-1", "--hostname=mx.example.org", "--listen=smtp=:2525,imap=[::1]:1143", "--log-level=debug", "--log-format=json",
 		"--disk-reserve=5MB", "--shutdown-timeout=1m30s", "--max-message-size=1000", "--max-recipients=1", "--smtp-connections=2",
 		"--smtp-connections-per-address=3", "--smtp-errors=4", "--smtp-refused-recipients=5", "--imap-connections=6",
-		"--imap-connections-per-address=7", "--imap-failed-logins=8"}
+		"--imap-connections-per-address=7", "--imap-failed-logins=8", "--imap-message-limit=1000"}
 	for _, args := range [][]string{nil, changed} {
 		s, err := loadFrom(t, "", args...)
 		if err != nil {
@@ -111,7 +119,7 @@ func TestFileIsReadBack(t *testing.T) {
 
 func TestLimitsReachTheirRooms(t *testing.T) {
 	s, err := loadFrom(t, "", "--max-message-size=1MiB", "--max-recipients=2", "--smtp-connections=0", "--smtp-connections-per-address=4", "--smtp-errors=5",
-		"--smtp-refused-recipients=6", "--imap-connections=0", "--imap-connections-per-address=8", "--imap-failed-logins=9",
+		"--smtp-refused-recipients=6", "--imap-connections=0", "--imap-connections-per-address=8", "--imap-failed-logins=9", "--imap-message-limit=1234",
 		"--login-throttle=off", "--login-failures=10", "--login-failures-per-network=11", "--login-lockout=12s")
 	if err != nil {
 		t.Fatal(err)
@@ -128,6 +136,7 @@ func TestLimitsReachTheirRooms(t *testing.T) {
 		"IMAP connections, any":       {imap.Connections, -1},
 		"IMAP connections each":       {imap.ConnectionsPerAddress, 8},
 		"failed logins of a session":  {imap.AuthFailures, 9},
+		"messages of a command":       {imap.Messages, 1234},
 		"failed logins of an account": {login.AccountFailures, 10},
 		"failed logins of a network":  {login.NetworkFailures, 11},
 		"lock-out":                    {int(login.MaxDelay.Seconds()), 12},
