@@ -3,6 +3,7 @@ package imap
 import (
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"trivet/storage"
@@ -120,7 +121,7 @@ func fieldContains(header []byte, name, needle string) bool {
 	return false
 }
 
-// inBody looks for text in the text parts and in the headers of enclosed messages.
+// inBody looks for text in the text parts, in documents and in the headers of enclosed messages.
 func (c *candidate) inBody(needle string) bool {
 	if needle == "" {
 		return true
@@ -129,17 +130,24 @@ func (c *candidate) inBody(needle string) bool {
 		return false
 	}
 	found := false
+	var documents message.Documents
 	c.root.Walk(func(p *message.Part) bool {
-		found = found || c.err == nil && c.inPart(p, needle)
+		found = found || c.err == nil && c.inPart(p, &documents, needle)
 		return !found && c.err == nil
 	})
 	return found
 }
 
-func (c *candidate) inPart(p *message.Part, needle string) bool {
+func (c *candidate) inPart(p *message.Part, documents *message.Documents, needle string) bool {
 	switch {
 	case p.Enclosed() && len(p.Children) > 0:
 		return fieldContains(c.headerOf(p.Children[0]), "", needle)
+	case p.IsDocument():
+		text, err := documents.Text(p, io.NewSectionReader(c.octets, p.BodyOffset, p.BodySize))
+		if err != nil {
+			c.fail(err)
+		}
+		return strings.Contains(message.Fold(text), needle)
 	case p.Type != "text":
 		return false
 	}

@@ -1,8 +1,14 @@
 package imap
 
 import (
+	"archive/zip"
+	"bytes"
 	"context"
+	"encoding/base64"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,18 +32,27 @@ func TestIndexChangesNoAnswer(t *testing.T) {
 	c.append("INBOX", "", "Subject: outer\r\nX-Odd: value\r\nContent-Type: message/rfc822\r\n\r\nSubject: inner secret\r\n\r\ntext within\r\n")
 	c.append("INBOX", "", "Content-Transfer-Encoding: base64\r\nContent-Type: text/plain; charset=iso-8859-1\r\n\r\nRvxyIEZyZXVuZGU=\r\n")
 	c.append("INBOX", "", "Subject: parts\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n"+strings.Repeat("filler ", 10_000)+"needle\r\n--b\r\nContent-Type: application/octet-stream\r\n\r\nhidden\r\n--b--\r\n")
+	document := docx(t, "<w:p><w:r><w:t>Mietver</w:t></w:r><w:r><w:t>trag f\u00fcr =?utf-8?q?x?=</w:t></w:r></w:p>")
+	c.append("INBOX", "", "Subject: lease\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nenclosed\r\n--b\r\n"+
+		"Content-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=lease.docx\r\nContent-Transfer-Encoding: base64\r\n\r\n"+document+"\r\n--b--\r\n")
+	c.append("INBOX", "", "Subject: broken\r\nContent-Type: application/vnd.oasis.opendocument.text\r\nContent-Transfer-Encoding: base64\r\n\r\n"+document[:len(document)/2]+"\r\n")
 	c.ok("SELECT INBOX")
 	plain := newPlain(f)
 	plain.ok("SELECT INBOX")
 	searches := []string{"BODY text", `BODY "text 14"`, "TEXT Stra\u00dfe", `SUBJECT "r 7"`, "SUBJECT gr\u00fc\u00dfe", "FROM J\u00dcRGEN", "FROM sender", `FROM "<s77@"`,
 		"TO ann", "HEADER X-Odd value", `HEADER X-Odd ""`, "BODY secret", "BODY within", "TEXT f\u00fcr", "BODY needle", "BODY hidden", "BODY tomorrow", "BODY <b>",
-		"BODY te", "NOT BODY text", "OR BODY needle SUBJECT outer", "OR BODY nd SUBJECT outer", "BODY needle SUBJECT parts", "BODY nowhere", "CC nobody", "TEXT message-id:"}
+		"BODY te", "NOT BODY text", "OR BODY needle SUBJECT outer", "OR BODY nd SUBJECT outer", "BODY needle SUBJECT parts", "BODY nowhere", "CC nobody", "TEXT message-id:",
+		"BODY mietvertrag", "TEXT MIETVERTRAG", "BODY w:t", "BODY =?utf-8", "BODY f\u00fcr", "SUBJECT mietvertrag", "NOT TEXT mietvertrag"}
 	check := func(when string) {
 		for _, s := range searches {
 			command := "SEARCH CHARSET UTF-8 " + quoted(s)
 			if got, want := fmt.Sprint(c.ok(command)), fmt.Sprint(plain.ok(command)); got != want {
 				t.Errorf("%s: %s: %s, want %s", when, s, got, want)
 			}
+		}
+		// The document is found by its text, and nothing else is.
+		if got, want := fmt.Sprint(c.ok("UID SEARCH TEXT mietvertrag")), fmt.Sprint(c.ok("UID SEARCH SUBJECT lease")); got != want || !strings.Contains(got, "155") {
+			t.Errorf("%s: the document is in %s, want %s", when, got, want)
 		}
 	}
 	check("before")
@@ -63,6 +78,25 @@ func TestIndexChangesNoAnswer(t *testing.T) {
 	if err != nil || !ok || len(uids) > 5 {
 		t.Errorf("the index leaves %v (%v, %v)", uids, ok, err)
 	}
+	uids, ok, err = f.store.Narrow(context.Background(), box.ID, storage.SearchQuery{Needle: "mietvertrag"})
+	if err != nil || !ok || !slices.Contains(uids, 155) || len(uids) > 2 { // and what is not in it yet
+		t.Errorf("the index leaves for the document %v (%v, %v)", uids, ok, err)
+	}
+}
+
+// docx is a document of Word, in base64 without line ends.
+func docx(t *testing.T, xml string) string {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	w, err := z.Create("word/document.xml")
+	if err == nil {
+		_, err = io.WriteString(w, xml)
+	}
+	if err = errors.Join(err, z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(b.Bytes())
 }
 
 // newPlain logs in to a server on the same store that has no index.

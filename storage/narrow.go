@@ -188,8 +188,9 @@ func (src *indexSource) read(ctx context.Context, id int64, envelope, structure 
 	}
 	defer body.Close()
 	indexHeader(body, root, add)
+	var documents message.Documents
 	root.Walk(func(p *message.Part) bool {
-		err = indexPart(body, p, add)
+		err = indexPart(body, p, &documents, add)
 		return err == nil
 	})
 	return err
@@ -219,11 +220,15 @@ func indexHeader(body *Body, p *message.Part, add search.Adder) {
 	}
 }
 
-func indexPart(body *Body, p *message.Part, add search.Adder) error {
+func indexPart(body *Body, p *message.Part, documents *message.Documents, add search.Adder) error {
 	switch {
 	case p.Enclosed() && len(p.Children) > 0:
 		indexHeader(body, p.Children[0], add)
 		return nil
+	case p.IsDocument():
+		text, err := documents.Text(p, io.NewSectionReader(body, p.BodyOffset, p.BodySize))
+		add.String(search.Text, text)
+		return err
 	case p.Type != "text":
 		return nil
 	}

@@ -14,7 +14,7 @@ import (
 // maxViewedText is how much of the text of one part is looked at, in octets.
 const maxViewedText = 16 << 20
 
-var viewSearch = viewTable{name: "search", text: "search('words') finds the messages that have all of the words in their header or text; \"several words\" between quotation marks are one. Capitals do not matter.",
+var viewSearch = viewTable{name: "search", text: "search('words') finds the messages that have all of the words in their header or text, that of attached office documents included; \"several words\" between quotation marks are one. Capitals do not matter.",
 	columns: append(viewItemColumns[:len(viewItemColumns):len(viewItemColumns)],
 		viewColumn{"words", kindText, argument, "what is looked for"}),
 	rows: func(v *viewer, ctx context.Context, q viewQuery) (pages, error) {
@@ -94,9 +94,10 @@ func (v *viewer) has(ctx context.Context, it *viewedItem, needles []string) (boo
 	if err = lookAtHeader(body, root, look); err != nil {
 		return false, err
 	}
+	var documents message.Documents
 	root.Walk(func(p *message.Part) bool {
 		if len(left) > 0 && err == nil {
-			err = lookAtPart(body, p, look)
+			err = lookAtPart(body, p, &documents, look)
 		}
 		return len(left) > 0 && err == nil
 	})
@@ -111,10 +112,14 @@ func lookAtHeader(body *Body, p *message.Part, look func(folded string)) error {
 	return err
 }
 
-func lookAtPart(body *Body, p *message.Part, look func(folded string)) error {
+func lookAtPart(body *Body, p *message.Part, documents *message.Documents, look func(folded string)) error {
 	switch {
 	case p.Enclosed() && len(p.Children) > 0:
 		return lookAtHeader(body, p.Children[0], look)
+	case p.IsDocument():
+		text, err := documents.Text(p, io.NewSectionReader(body, p.BodyOffset, p.BodySize))
+		look(message.Fold(text))
+		return err
 	case p.Type != "text":
 		return nil
 	}

@@ -31,6 +31,16 @@ const (
 	PreviewSource = 16 << 10
 	// MaxHTMLToken bounds one tag or one run of text inside HTML, in bytes; text extraction ends at a larger one.
 	MaxHTMLToken = 1 << 20
+	// MaxDocument bounds a document whose text is taken, in octets as it is in the message without its transfer
+	// encoding. A larger one has no text: the directory of a zip is at its end.
+	MaxDocument = 16 << 20
+	// MaxDocumentXML bounds the XML that the documents of one message are inflated to, in octets, all together. What
+	// comes behind is not looked at.
+	MaxDocumentXML = 8 << 20
+	// MaxDocumentText bounds the text kept of one document, in octets.
+	MaxDocumentText = 1 << 20
+	// MaxDocumentEntries bounds the files inside a document. One with more has no text.
+	MaxDocumentEntries = 10_000
 
 	addressCost = 80
 	paramCost   = 32

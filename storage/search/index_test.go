@@ -190,6 +190,10 @@ func TestDamageIsBuiltAgain(t *testing.T) {
 		"cut short":     func(p string, d []byte) error { return os.WriteFile(p, d[:len(d)/2], 0o600) },
 		"empty":         func(p string, _ []byte) error { return os.WriteFile(p, nil, 0o600) },
 		"gone":          func(p string, _ []byte) error { return os.Remove(p) },
+		"of an earlier release": func(p string, d []byte) error {
+			d[len(d)-8]-- // the number in segmentMagic
+			return os.WriteFile(p, d, 0o600)
+		},
 	} {
 		for which := range 3 {
 			t.Run(fmt.Sprintf("%s %d", name, which), func(t *testing.T) {

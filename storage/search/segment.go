@@ -22,7 +22,7 @@ import (
 //
 // All numbers are little-endian.
 const (
-	segmentMagic = 0x54524956_53454732 // "TRIVSEG2"
+	segmentMagic = 0x54524956_53454733 // "TRIVSEG3"; the number grows with the format, and with what text a message has
 	entrySize    = 12
 	footerSize   = 8 * 8
 
@@ -32,8 +32,11 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// errDamaged says that a file is not a whole segment.
-var errDamaged = errors.New("search: the segment is damaged")
+// What openSegment finds wrong with a file.
+var (
+	errDamaged = errors.New("search: the segment is damaged")
+	errFormat  = errors.New("search: the segment was written by another release")
+)
 
 // span is the interval of message ids that a segment covers: all that existed behind From, up to To.
 type span struct{ from, to int64 }
@@ -216,6 +219,9 @@ func readSegment(f *os.File, want span) (*segment, error) {
 	}
 	field := func(i int) int64 { return int64(binary.LittleEndian.Uint64(foot[8*i:])) }
 	s := &segment{span: span{field(0), field(1)}, file: f, size: info.Size(), alwaysAt: field(2), docsAt: field(3), keysAt: field(4), docs: int(field(5))}
+	if field(7) != segmentMagic && field(7)>>8 == segmentMagic>>8 {
+		return nil, errFormat
+	}
 	if field(7) != segmentMagic || field(6) != int64(crc.Sum32()) || s.span != want || s.keysAt > body || s.docsAt+8*int64(s.docs) != s.keysAt {
 		return nil, errDamaged
 	}
