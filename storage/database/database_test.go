@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 )
 
 // replica is a log of one database, and the files it is applied to.
@@ -56,6 +57,9 @@ func newFixture(t testing.TB, limits Limits) *fixture {
 	image, err := Image()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if limits.WriteTime == 0 {
+		limits.WriteTime = 5 * time.Minute // tests are not about the speed of a busy machine
 	}
 	dir := t.TempDir()
 	log := &replica{}
