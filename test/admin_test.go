@@ -1,6 +1,7 @@
 package test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -39,6 +40,9 @@ func TestBrowserAdministration(t *testing.T) {
 	b.open("/admin/cluster")
 	b.text("leader")
 	b.shots("admin-cluster")
+	n.wait("in the audit log", func() bool { // which is written every two seconds
+		return strings.Contains(string(n.command("", "sql", "-d", "mail", "-c", "SELECT operation FROM audit")), "alias.add")
+	})
 	b.open("/admin/audit")
 	b.text("alias.add")
 

@@ -36,7 +36,7 @@ func (a administration) Operate(ctx context.Context, by storage.Account, name st
 	}
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
-	result, err := do(ctx, body)
+	result, err := do(withActor(ctx, by.Address), body)
 	a.node.noteChange(by.Address, name, subjectOf(body), err)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,27 +56,36 @@ func (n *node) noteRefusal(r smtp.Refusal) {
 		Remote: r.Remote, Outcome: r.Code, Text: r.Reply})
 }
 
-// readOperations only tell: no journal is kept of them.
-var readOperations = []string{"status", "trace", "verify", "doctor"}
-
-// readEndings are how the names of others that only tell end.
-var readEndings = []string{".list", ".show", ".dns", ".check", ".salt", ".waiting", ".get", ".status"}
+// tellingOperations change nothing: the journal has no entry of them. Others are entered also when all that they were asked for
+// this time is how something stands.
+var tellingOperations = []string{"status", "trace", "verify", "doctor", "account.list", "account.salt", "activity.list", "alias.list", "ban.list", "certificate.list",
+	"certificate.show", "certificate.waiting", "database.list", "dkim.list", "domain.check", "domain.dns", "domain.list", "factor.list", "forward.list", "group.list", "group.show",
+	"imap.withheld", "password.list", "queue.list", "queue.show", "report.list", "report.show", "report.tls.list", "report.tls.show", "route.list", "sender.list", "settings.list", "settings.try",
+	"spam.check", "spam.choices", "spam.dnsbl.check", "spam.greylist", "spam.kept", "spam.key", "spam.policies", "spam.reputation", "spam.stats", "token.list", "vacation.show"}
 
 // operatorName is who acts over the control socket.
 const operatorName = "operator"
 
+// actorKey is where the context of an operation says who asks for it.
+type actorKey struct{}
+
+// withActor says who asks for what runs under the context; actor tells.
+func withActor(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, actorKey{}, name)
+}
+
+func actor(ctx context.Context) string {
+	if name, ok := ctx.Value(actorKey{}).(string); ok {
+		return name
+	}
+	return operatorName
+}
+
 // noteChange remembers what somebody changed, over the control socket or the web. What was
 // sent with it is not kept: there are secrets in it.
 func (n *node) noteChange(by, operation, subject string, err error) {
-	for _, name := range readOperations {
-		if operation == name {
-			return
-		}
-	}
-	for _, end := range readEndings {
-		if strings.HasSuffix(operation, end) {
-			return
-		}
+	if slices.Contains(tellingOperations, operation) {
+		return
 	}
 	outcome := "done"
 	if err != nil {

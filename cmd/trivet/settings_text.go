@@ -75,8 +75,7 @@ type settingsStep struct {
 
 type (
 	settingsApplication struct {
-		Text   string `json:"text"`
-		DryRun bool   `json:"dry_run"`
+		Text string `json:"text"`
 	}
 	settingsApplied struct {
 		Changes []settingsStep `json:"changes"`
@@ -102,8 +101,12 @@ func (c *cli) settingsCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		operation := "settings.apply"
+		if *dryRun {
+			operation = "settings.try"
+		}
 		var out settingsApplied
-		if err := c.ask(cmd.Context(), "settings.apply", settingsApplication{string(text), *dryRun}, &out); err != nil {
+		if err := c.ask(cmd.Context(), operation, settingsApplication{string(text)}, &out); err != nil {
 			return err
 		}
 		return c.print(out, out.text)
@@ -142,6 +145,7 @@ func (a settingsApplied) text(w io.Writer) {
 func (n *node) settingsOperations() map[string]operation {
 	return map[string]operation{
 		"settings.list":  operationOf(n.exportSettings),
+		"settings.try":   operationOf(n.trySettings),
 		"settings.apply": operationOf(n.applySettings),
 	}
 }
@@ -221,34 +225,44 @@ func (n *node) addressesNow(ctx context.Context, s settingsText) error {
 	return err
 }
 
+// trySettings says what applySettings would do.
+func (n *node) trySettings(ctx context.Context, in settingsApplication) (settingsApplied, error) {
+	steps, err := n.settingsSteps(ctx, in.Text)
+	return settingsApplied{Changes: append([]settingsStep{}, steps...), DryRun: true}, err
+}
+
 // applySettings does what is needed, one operation after the other, those first that others need. It stops at the first that is
-// refused; the text can be applied again.
+// refused; the text can be applied again. The journal has each of them.
 func (n *node) applySettings(ctx context.Context, in settingsApplication) (settingsApplied, error) {
-	const op = "apply settings"
-	var wanted settingsText
-	d := toml.NewDecoder(strings.NewReader(in.Text)).DisallowUnknownFields()
-	if err := d.Decode(&wanted); err != nil {
-		hint := "see 'trivet settings export' for what there is"
-		return settingsApplied{}, &storage.Error{Op: op, Kind: storage.KindInvalid, Err: settingsProblem(err), Hint: hint}
-	}
-	now, err := n.settingsNow(ctx)
+	out := settingsApplied{Changes: []settingsStep{}}
+	steps, err := n.settingsSteps(ctx, in.Text)
 	if err != nil {
-		return settingsApplied{}, err
-	}
-	out := settingsApplied{DryRun: in.DryRun, Changes: []settingsStep{}}
-	steps, err := settingsSteps(now, wanted)
-	if err != nil || in.DryRun {
-		out.Changes = append(out.Changes, steps...)
 		return out, err
 	}
 	operations := n.operations()
 	for _, s := range steps {
-		if _, err := operations[s.Operation](ctx, s.Input); err != nil {
-			return out, &storage.Error{Op: op, Kind: storage.KindOf(err), Err: fmt.Errorf("after %d changes, %s: %w", len(out.Changes), s.Change, err), Hint: "mend the text and apply it again"}
+		_, err := operations[s.Operation](ctx, s.Input)
+		n.noteChange(actor(ctx), s.Operation, subjectOf(s.Input), err)
+		if err != nil {
+			return out, &storage.Error{Op: "apply settings", Kind: storage.KindOf(err), Err: fmt.Errorf("after %d changes, %s: %w", len(out.Changes), s.Change, err), Hint: "mend the text and apply it again"}
 		}
 		out.Changes = append(out.Changes, s)
 	}
 	return out, nil
+}
+
+// settingsSteps reads a text, and works out what it takes to get there.
+func (n *node) settingsSteps(ctx context.Context, text string) ([]settingsStep, error) {
+	var wanted settingsText
+	d := toml.NewDecoder(strings.NewReader(text)).DisallowUnknownFields()
+	if err := d.Decode(&wanted); err != nil {
+		return nil, &storage.Error{Op: "apply settings", Kind: storage.KindInvalid, Err: settingsProblem(err), Hint: "see 'trivet settings export' for what there is"}
+	}
+	now, err := n.settingsNow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return stepsBetween(now, wanted)
 }
 
 // settingsProblem says where a text is wrong.
@@ -263,8 +277,8 @@ func settingsProblem(err error) error {
 	return err
 }
 
-// settingsSteps are the changes from one to the other, in an order in which they work.
-func settingsSteps(now, wanted settingsText) (steps []settingsStep, err error) {
+// stepsBetween are the changes from one to the other, in an order in which they work.
+func stepsBetween(now, wanted settingsText) (steps []settingsStep, err error) {
 	step := func(operation string, in any, format string, args ...any) {
 		input, marshalErr := json.Marshal(in)
 		if err == nil {

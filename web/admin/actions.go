@@ -221,9 +221,8 @@ var actions = map[string]action{
 		}
 		return in, nil
 	}},
-	"settings": {op: "settings.apply", show: true, input: func(f form) (any, error) {
-		return object{"text": f.Get("text"), "dry_run": !f.on("apply")}, nil
-	}},
+	"settings-try":       {op: "settings.try", show: true, input: func(f form) (any, error) { return object{"text": f.Get("text")}, nil }},
+	"settings-apply":     {op: "settings.apply", show: true, input: func(f form) (any, error) { return object{"text": f.Get("text")}, nil }},
 	"certificate-obtain": {op: "certificate.obtain", input: func(form) (any, error) { return object{}, nil }},
 }
 

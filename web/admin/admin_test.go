@@ -101,7 +101,7 @@ func newBench(t *testing.T) *bench {
 		"ban.list":         `[{"network":"192.0.2.0/24","reason":"guessing","created":"2026-11-22T10:00:00Z"}]`,
 		"activity.list":    `[{"At":"2026-11-22T10:00:00Z","Received":3},{"At":"2026-11-22T10:01:00Z","Received":7,"Sent":2}]`,
 		"settings.list":    `{"text":"[domain.'example.org']\ndelimiter = '+'\n"}`,
-		"settings.apply":   `{"dry_run":true,"changes":[{"change":"host new.example"}]}`,
+		"settings.try":     `{"dry_run":true,"changes":[{"change":"host new.example"}]}`,
 		"cluster.invite":   `{"token":"T","command":"trivet cluster join T"}`,
 	}}
 	_, err = New(server.Shell(), b, store, time.Now)
@@ -239,10 +239,10 @@ func TestActions(t *testing.T) {
 	if _, body := b.post("/admin/do/invite", "back", "/admin/cluster"); !strings.Contains(body, "trivet cluster join T") {
 		t.Error("an invitation that is not shown")
 	}
-	if _, body := b.post("/admin/do/settings", "text", "x = 1", "back", "/admin/settings"); !strings.Contains(body, "host new.example") || !strings.Contains(body, "x = 1") {
+	if _, body := b.post("/admin/do/settings-try", "text", "x = 1", "back", "/admin/settings"); !strings.Contains(body, "host new.example") || !strings.Contains(body, "x = 1") {
 		t.Errorf("settings are not tried:\n%s", body)
 	}
-	if got := b.last("settings.apply"); got != `{"dry_run":true,"text":"x = 1"}` {
+	if got := b.last("settings.try"); got != `{"text":"x = 1"}` {
 		t.Errorf("settings: %s", got)
 	}
 	b.post("/admin/do/account-add", "address", "new@example.org", "password", "pw pw pw", "back", "/admin/accounts")

@@ -366,7 +366,7 @@ type settingsPage struct {
 }
 
 func loadSettings(c *call) (any, error) {
-	p := settingsPage{Text: c.Form.Get("text"), DryRun: c.Form.Get("apply") == ""}
+	p := settingsPage{Text: c.Form.Get("text"), DryRun: c.Result["dry_run"] == true}
 	if changes, tried := c.Result["changes"].([]any); tried {
 		p.Tried = true
 		for _, item := range changes {
